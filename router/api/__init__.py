@@ -1,0 +1,1 @@
+"""Status pages, metrics and models: what is not inference."""

@@ -1,0 +1,61 @@
+"""`GET /v1/models` and `GET /v1/models/{id}`: the union over healthy services, answered here."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from router.api.pages import json_answer
+from router.errors import NoHealthyBackend, RouterError
+from router.fleet.fleet import Fleet
+from router.fleet.service import Service
+
+
+class ModelPages:
+    """The model list, over the fleet."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    async def list(self, _request: web.BaseRequest) -> web.StreamResponse:
+        """`GET /v1/models`: one row a model, aliases included."""
+        catalog = self._fleet.catalog
+        rows = [_row(model, model, services) for model, services in catalog.members.items()]
+        rows += [
+            _row(alias, target, catalog.members.get(target, ()))
+            for alias, target in catalog.aliases.items()
+            if alias not in catalog.members
+        ]
+        return json_answer({"object": "list", "data": [row for row in rows if row is not None]})
+
+    async def one(self, request: web.BaseRequest) -> web.StreamResponse:
+        """`GET /v1/models/{id}`; the id may hold slashes, and may be an alias or a short name.
+
+        Raises:
+            RouterError: no such model, or nothing healthy serves it.
+        """
+        asked = unquote(request.raw_path.partition("?")[0].partition("/models/")[2])
+        catalog = self._fleet.catalog
+        model = catalog.resolve(asked)
+        row = _row(asked, model, catalog.members[model])
+        if row is None:
+            unavailable: RouterError = NoHealthyBackend(
+                f"No healthy service for `{model}` right now.", retry_after_s=10
+            )
+            raise unavailable
+        return json_answer(row)
+
+
+def _row(name: str, model: str, services: tuple[Service, ...]) -> dict[str, Any] | None:
+    """The engine's own row under the name `name`; None where nothing healthy serves `model`."""
+    healthy = [service for service in services if service.is_healthy]
+    if not healthy:
+        return None
+    row: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": "vllm"}
+    for service in healthy:
+        card = service.cards.get(model)
+        if card is not None:
+            return {**row, **card.row, "id": name}
+    return {**row, "created": int(healthy[0].health.since)}

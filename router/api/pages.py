@@ -1,0 +1,129 @@
+"""The status pages: `/health*`, `/services`, `/stats`, `/metrics`. They change nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from prometheus_client.exposition import choose_encoder
+
+from router.fleet.fleet import Fleet
+from router.fleet.service import Service
+from router.metrics import Metrics
+
+
+def json_answer(value: Any, status: int = 200) -> web.Response:  # noqa: ANN401 - any JSON
+    """`value` as an `application/json` answer."""
+    return web.Response(
+        body=msgspec.json.encode(value), status=status, content_type="application/json"
+    )
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """RFC 3339 in UTC, to the second; None stays None."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class StatusPages:
+    """The pages, over the fleet and the metrics.
+
+    Args:
+        phase: `starting`, `running` or `draining`.
+    """
+
+    def __init__(self, fleet: Fleet, metrics: Metrics, phase: Callable[[], str]) -> None:
+        self._fleet = fleet
+        self._metrics = metrics
+        self._phase = phase
+        self._started = time.time()
+
+    async def health(self, _request: web.BaseRequest) -> web.StreamResponse:
+        """`GET /health`: 200 while at least one service is healthy."""
+        services = [service for service in self._fleet.services if not service.removed]
+        healthy = [service for service in services if service.is_healthy]
+        backends: dict[str, list[str]] = {service.spec.group: [] for service in services}
+        for service in healthy:
+            backends[service.spec.group].append(service.spec.url)
+        status = "unhealthy"
+        if healthy:
+            status = "healthy" if len(healthy) == len(services) else "degraded"
+        page = {
+            "status": status,
+            "router": "draining" if self._phase() == "draining" else "running",
+            "healthy_services": f"{len(healthy)}/{len(services)}",
+            "timestamp": timestamp(time.time()),
+            "backends": backends,
+        }
+        return json_answer(page, 200 if healthy else 503)
+
+    async def live(self, _request: web.BaseRequest) -> web.StreamResponse:
+        """`GET /health/live`: the process serves."""
+        return json_answer({"status": "live"})
+
+    async def ready(self, _request: web.BaseRequest) -> web.StreamResponse:
+        """`GET /health/ready`: 503 while starting or draining."""
+        phase = self._phase()
+        return json_answer({"status": phase}, 200 if phase == "running" else 503)
+
+    async def services(self, _request: web.BaseRequest) -> web.StreamResponse:
+        """`GET /services`: every service and what is known of it."""
+        rows = [_service_row(service) for service in self._fleet.services]
+        return json_answer({"services": rows, "total": len(rows)})
+
+    async def stats(self, _request: web.BaseRequest) -> web.StreamResponse:
+        """`GET /stats`: counts since the start, means over the last minute."""
+        services = self._fleet.services
+        return json_answer(
+            {
+                "total_services": len(services),
+                "healthy_services": sum(service.is_healthy for service in services),
+                "uptime_s": round(time.time() - self._started, 3),
+                "services": [_stats_row(service) for service in services],
+            }
+        )
+
+    async def metrics(self, request: web.BaseRequest) -> web.StreamResponse:
+        """`GET /metrics`: Prometheus text, OpenMetrics when asked for."""
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        body = encode(self._metrics.registry)
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+def _service_row(service: Service) -> dict[str, Any]:
+    spec = service.spec
+    return {
+        "name": service.name,
+        "url": spec.url,
+        "healthy": service.is_healthy,
+        "state": str(service.state),
+        "since": timestamp(service.health.since),
+        "models": list(service.models),
+        "group": spec.group,
+        "source": spec.source,
+        "weight": spec.weight,
+        "in_flight": service.in_flight,
+        "max_concurrency": spec.max_concurrency,
+        "last_check": timestamp(service.last_check),
+        "last_error": service.health.last_error,
+        "gpu": spec.gpu,
+    }
+
+
+def _stats_row(service: Service) -> dict[str, Any]:
+    return {
+        "name": service.name,
+        "healthy": service.is_healthy,
+        "request_count": service.request_count,
+        "error_count": service.error_count,
+        "in_flight": service.in_flight,
+        "queued": 0,
+        "prompt_tokens": service.usage.prompt_tokens,
+        "completion_tokens": service.usage.completion_tokens,
+        **service.recent.means(time.monotonic()),
+    }

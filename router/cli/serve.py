@@ -1,0 +1,67 @@
+"""`router serve`: run the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from router.cli.loops import loop_factory
+from router.config import ConfigurationError, Settings, load
+from router.config.settings import ServerSettings
+from router.daemon import Daemon
+from router.log import LogFormat, LogLevel, configure_logging
+
+
+def serve(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")] = Path(
+        "backends.yaml"
+    ),
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on, instead of server.host.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port, instead of server.port; 0 takes a free one."),
+    ] = None,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="auto: columns on a terminal, JSON elsewhere.")
+    ] = "auto",
+    log_level: Annotated[LogLevel, typer.Option(help="What is logged at all.")] = "info",
+) -> None:
+    """Run the router. SIGTERM drains, a second one ends at once; SIGHUP reloads the file."""
+    configure_logging(log_format, log_level)
+
+    def read() -> Settings:
+        return _overridden(load(config), host, port)
+
+    try:
+        settings = read()
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from None
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            status = runner.run(_run(settings, read))
+    except OSError as error:
+        address = f"{settings.server.host}:{settings.server.port}"
+        print(f"cannot listen on {address}: {error.strerror or error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    raise typer.Exit(status)
+
+
+async def _run(settings: Settings, read: Callable[[], Settings]) -> int:
+    return await Daemon(settings, read).run()
+
+
+def _overridden(settings: Settings, host: str | None, port: int | None) -> Settings:
+    changes = {"host": host, "port": port}
+    given = {key: value for key, value in changes.items() if value is not None}
+    if not given:
+        return settings
+    server = ServerSettings.model_validate(settings.server.model_dump() | given)
+    return settings.model_copy(update={"server": server})

@@ -1,0 +1,203 @@
+"""The composition root: builds every owner, starts and stops them in order, applies a reload."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client.metrics_core import Metric
+
+from router import __version__
+from router.api.access import StatusGuard
+from router.api.gauges import connection_gauges, fleet_gauges
+from router.api.models import ModelPages
+from router.api.pages import StatusPages
+from router.config import ConfigurationError, Settings, service_specs
+from router.config.settings import ServerSettings
+from router.fleet.fleet import Fleet
+from router.fleet.prober import Prober
+from router.log import get_logger
+from router.metrics import Metrics
+from router.proxy.downstream import Downstream
+from router.proxy.forward import Forwarder
+from router.proxy.pipeline import Pipeline
+from router.proxy.sweep import sweep
+from router.proxy.upstream import Upstreams
+from router.routes import Dispatch
+from router.routing import POLICIES
+
+_log = get_logger("router.daemon")
+_BACKLOG = 2048
+_LAST_WORDS_S = 0.5
+_GC_THRESHOLDS = (50_000, 20, 50)
+
+
+class Daemon:
+    """The router, from its settings to its end.
+
+    Args:
+        settings: as loaded.
+        reload: loads them again, for `SIGHUP`; raises ConfigurationError where they are wrong.
+    """
+
+    def __init__(self, settings: Settings, reload: Callable[[], Settings]) -> None:
+        self._settings = settings
+        self._reload = reload
+        self._phase = "starting"
+        self._stop = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        self.metrics = Metrics(__version__)
+        self.fleet = Fleet(
+            self.metrics,
+            policy=POLICIES[settings.routing.policy],
+            aliases=settings.aliases,
+        )
+        loop = asyncio.get_running_loop()
+        self.upstreams = Upstreams(loop)
+        self.prober = Prober(self.fleet, lambda: self._settings.health)
+        self.forwarder = Forwarder(
+            self.fleet, self.upstreams, lambda: self._settings, self.prober.suspect
+        )
+        pipeline = Pipeline(self.fleet, self.forwarder, self.metrics, self._draining)
+        self.dispatch = Dispatch(
+            pipeline,
+            StatusGuard(self._server_settings),
+            StatusPages(self.fleet, self.metrics, lambda: self._phase),
+            ModelPages(self.fleet),
+            settings,
+        )
+        self.downstream = Downstream(self._serve, self._server_settings)
+        self.metrics.add_source(self._gauges)
+        self.fleet.subscribe(self._fleet_changed)
+
+    # -- a life ------------------------------------------------------------------------------
+
+    async def run(self, *, on_ready: Callable[[str], None] | None = None) -> int:
+        """Serve until told to stop; the exit status. `on_ready` gets the URL once it listens."""
+        async with self.serving() as url:
+            with self._signals():
+                if on_ready is not None:
+                    on_ready(url)
+                await self._stop.wait()
+                return await self._drain()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        """Listen, probe and sweep while the context lasts; gives the base URL."""
+        server_settings = self._settings.server
+        self.fleet.publish("yaml", service_specs(self._settings))
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            self.downstream,
+            server_settings.host,
+            server_settings.port,
+            backlog=_BACKLOG,
+        )
+        await self.prober.start()
+        sweeper = asyncio.create_task(
+            sweep(self._server_settings, self.downstream, self.forwarder, self.upstreams),
+            name="sweep",
+        )
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        host, port = server.sockets[0].getsockname()[:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        _log.info("listening", url=url, version=__version__)
+        self._phase = "running"
+        try:
+            yield url
+        finally:
+            server.close()
+            sweeper.cancel()
+            await asyncio.gather(sweeper, return_exceptions=True)
+            await self.prober.stop()
+            await self.downstream.shutdown(_LAST_WORDS_S)
+            self.upstreams.close()
+            _log.info("stopped")
+
+    def stop(self) -> None:
+        """Begin to drain; a second call ends at once."""
+        if self._stop.is_set():
+            self._stop_now.set()
+        self._stop.set()
+
+    async def _drain(self) -> int:
+        """Let running requests end; the exit status: 1 where it was told to hurry, else 0."""
+        self._phase = "draining"
+        timeout_s = self._settings.server.drain_timeout_s
+        _log.info("draining", in_flight=self.dispatch.active, timeout_s=timeout_s)
+        waits = [
+            asyncio.create_task(self.dispatch.idle.wait()),
+            asyncio.create_task(self._stop_now.wait()),
+        ]
+        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        if self.dispatch.active:
+            _log.warning("drain_cut_short", in_flight=self.dispatch.active)
+        for relay in tuple(self.forwarder.running):
+            relay.shut_down()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self.dispatch.idle.wait()
+        return 1 if self._stop_now.is_set() else 0
+
+    # -- a reload -----------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Load the settings again and take them over, or keep the old ones and say why."""
+        try:
+            settings = self._reload()
+        except ConfigurationError as error:
+            _log.error("reload_refused", problems=str(error))
+            return
+        kept = {"host": self._settings.server.host, "port": self._settings.server.port}
+        told = {"host": settings.server.host, "port": settings.server.port}
+        if told != kept:
+            _log.error("reload_refused", problems="server.host and server.port need a restart")
+            return
+        self._settings = settings
+        self.fleet.configure(policy=POLICIES[settings.routing.policy], aliases=settings.aliases)
+        self.fleet.publish("yaml", service_specs(settings))
+        self.dispatch.configure(settings)
+        _log.info("reloaded", services=len(settings.services))
+
+    # -- what the owners ask of each other ------------------------------------------------------
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self.dispatch.serve(request, self.downstream)
+
+    def _server_settings(self) -> ServerSettings:
+        return self._settings.server
+
+    def _draining(self) -> float | None:
+        return self._settings.server.drain_timeout_s if self._phase == "draining" else None
+
+    def _fleet_changed(self) -> None:
+        self.upstreams.retain(service.spec.url for service in self.fleet.services)
+
+    def _gauges(self) -> Iterator[Metric]:
+        yield from fleet_gauges(self.fleet)
+        yield from connection_gauges(self.downstream.count, *self.upstreams.counts())
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        handlers = {
+            signal.SIGTERM: self.stop,
+            signal.SIGINT: self.stop,
+            signal.SIGHUP: self.reload,
+        }
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)

@@ -1,0 +1,1 @@
+"""The only owner of services: publish(source, specs), take(model) -> lease; health checks."""

@@ -1,0 +1,89 @@
+"""Which models there are and who serves them: a snapshot, rebuilt when the fleet changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from router.errors import ModelAmbiguous, ModelLoading, ModelNotFound
+from router.fleet.service import Service
+
+LOADING_RETRY_AFTER_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """A frozen picture of the fleet's models.
+
+    Attributes:
+        members: model -> services that serve it, whatever their health.
+        aliases: alias -> model.
+        short_names: what follows the last `/` -> models that end so.
+        unlearnt: names of services whose models are not known yet.
+    """
+
+    members: Mapping[str, tuple[Service, ...]] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    short_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unlearnt: tuple[str, ...] = ()
+
+    def resolve(self, name: str) -> str:
+        """The model that `name` means: exactly, as an alias, or as a short name.
+
+        Raises:
+            ModelAmbiguous: a short name of several models.
+            ModelNotFound: nothing serves it.
+            ModelLoading: nothing is known to serve it, but a service has yet to tell its models.
+        """
+        if name in self.members:
+            return name
+        target = self.aliases.get(name)
+        if target is not None and target in self.members:
+            return target
+        fits = self.short_names.get(name, ())
+        if len(fits) == 1:
+            return fits[0]
+        if fits:
+            listed = ", ".join(fits)
+            raise ModelAmbiguous(
+                f"`{name}` may mean any of {listed}. Use the full name.", param="model"
+            )
+        if self.unlearnt:
+            raise ModelLoading(
+                f"The model `{_shown(name)}` is not known yet: {len(self.unlearnt)} service(s) are "
+                "still starting. Try again soon.",
+                param="model",
+                retry_after_s=LOADING_RETRY_AFTER_S,
+            )
+        raise ModelNotFound(
+            f"The model `{_shown(name)}` does not exist here. GET /v1/models lists what does.",
+            param="model",
+        )
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= 200 else name[:200] + "…"
+
+
+def build_catalog(services: Iterable[Service], aliases: Mapping[str, str]) -> Catalog:
+    """Take the picture."""
+    members: dict[str, list[Service]] = {}
+    unlearnt: list[str] = []
+    for service in services:
+        if service.removed:
+            continue
+        if not service.models:
+            unlearnt.append(service.name)
+        for model in service.models:
+            members.setdefault(model, []).append(service)
+    short_names: dict[str, list[str]] = {}
+    for model in members:
+        prefix, slash, short = model.rpartition("/")
+        if slash and prefix and short:
+            short_names.setdefault(short, []).append(model)
+    return Catalog(
+        {model: tuple(those) for model, those in members.items()},
+        dict(aliases),
+        {short: tuple(models) for short, models in short_names.items()},
+        tuple(unlearnt),
+    )

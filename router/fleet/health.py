@@ -1,0 +1,59 @@
+"""What a probe means: pure decisions, apart from the probing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from router.fleet.service import Health
+from router.model import ModelCard, ServiceState
+
+_LOADING_INTERVAL_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one probe saw.
+
+    Attributes:
+        ok: the engine answered as a healthy one does.
+        starting: it is not there yet: connection refused, name not known, or 503.
+        error: what was wrong, for people; None when ok.
+        cards: its model list; None when it was not read.
+    """
+
+    ok: bool
+    starting: bool = False
+    error: str | None = None
+    cards: tuple[ModelCard, ...] | None = None
+
+
+def next_health(
+    health: Health, seen: Observation, *, unhealthy_after: int, healthy_after: int, now: float
+) -> Health:
+    """The state after a probe.
+
+    A service that has never answered and cannot be reached is `loading`: engines refuse
+    connections until they are ready (vLLM 0.32.0). One that has answered before is `unhealthy`
+    after `unhealthy_after` failures in a row, and `healthy` again after `healthy_after` successes.
+    """
+    if seen.ok:
+        successes = health.successes + 1
+        well = not health.ever_healthy or successes >= healthy_after
+        state = ServiceState.HEALTHY if well else health.state
+        after = Health(state, 0, successes, health.ever_healthy or well, None, health.since)
+    elif seen.starting and not health.ever_healthy:
+        after = replace(health, state=ServiceState.LOADING, successes=0, last_error=seen.error)
+    else:
+        failures = health.failures + 1
+        state = ServiceState.UNHEALTHY if failures >= unhealthy_after else health.state
+        after = Health(state, failures, 0, health.ever_healthy, seen.error, health.since)
+    return after if after.state is health.state else replace(after, since=now)
+
+
+def next_delay(health: Health, *, interval_s: float, timeout_s: float) -> float:
+    """Seconds until the next probe, before jitter: sooner while the state is not settled."""
+    if health.state is ServiceState.LOADING:
+        return min(interval_s, _LOADING_INTERVAL_S)
+    if health.failures and health.state is not ServiceState.UNHEALTHY:
+        return min(interval_s, timeout_s)
+    return interval_s

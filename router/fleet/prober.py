@@ -1,0 +1,181 @@
+"""Active health checks: one small loop a service, all concurrent, none generating a token."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterable
+
+import aiohttp
+import msgspec
+
+from router.config.settings import HealthSettings
+from router.fleet.fleet import Fleet
+from router.fleet.health import Observation, next_delay, next_health
+from router.fleet.service import Service
+from router.log import get_logger
+from router.model import ModelCard
+
+_log = get_logger("router.fleet")
+_MAX_LIST_BYTES = 4 * 1024 * 1024
+_JITTER = 0.1
+
+
+class _Row(msgspec.Struct):
+    """The part of a `/v1/models` row that the router acts on."""
+
+    id: str
+    max_model_len: int | None = None
+
+
+class _List(msgspec.Struct):
+    data: list[msgspec.Raw]
+
+
+_decode_list = msgspec.json.Decoder(_List).decode
+_decode_row = msgspec.json.Decoder(_Row).decode
+
+
+class Prober:
+    """Probes every service of a fleet, every `interval_s` with jitter, and tells the fleet.
+
+    `settings` is asked for anew at each probe, so a reload counts from the next one on.
+    """
+
+    def __init__(self, fleet: Fleet, settings: Callable[[], HealthSettings]) -> None:
+        self._fleet = fleet
+        self._settings = settings
+        self._tasks: dict[Service, asyncio.Task[None]] = {}
+        self._hurry: dict[Service, asyncio.Event] = {}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        """Begin to probe, and go on with whatever the fleet will hold."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True), trust_env=False
+        )
+        self._fleet.subscribe(self._reconcile)
+        self._reconcile()
+
+    async def stop(self) -> None:
+        """End every loop and close the connections."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    def suspect(self, service: Service) -> None:
+        """Probe `service` now: a request to it has just failed."""
+        hurry = self._hurry.get(service)
+        if hurry is not None:
+            hurry.set()
+
+    def _reconcile(self) -> None:
+        if self._session is None:
+            return
+        wanted = {service for service in self._fleet.services if not service.removed}
+        for service in self._tasks.keys() - wanted:
+            self._tasks.pop(service).cancel()
+            del self._hurry[service]
+        for service in wanted - self._tasks.keys():
+            self._hurry[service] = asyncio.Event()
+            self._tasks[service] = asyncio.create_task(
+                self._watch(service, self._session), name=f"probe {service.name}"
+            )
+
+    async def _watch(self, service: Service, session: aiohttp.ClientSession) -> None:
+        hurry = self._hurry[service]
+        while True:
+            settings = self._settings()
+            hurry.clear()
+            seen = await probe(session, service, timeout_s=settings.timeout_s)
+            health = next_health(
+                service.health,
+                seen,
+                unhealthy_after=settings.unhealthy_after,
+                healthy_after=settings.healthy_after,
+                now=time.time(),
+            )
+            self._fleet.set_health(service, health, seen.cards)
+            delay = next_delay(health, interval_s=settings.interval_s, timeout_s=settings.timeout_s)
+            await _sleep_or(hurry, delay * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
+
+
+async def _sleep_or(hurry: asyncio.Event, delay_s: float) -> None:
+    try:
+        async with asyncio.timeout(delay_s):
+            await hurry.wait()
+    except TimeoutError:
+        pass
+
+
+async def probe(
+    session: aiohttp.ClientSession, service: Service, *, timeout_s: float
+) -> Observation:
+    """Ask one engine how it is: its health path, then its model list. Generates nothing."""
+    spec = service.spec
+    headers = {"Authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
+    timeout = aiohttp.ClientTimeout(total=timeout_s)
+    try:
+        async with session.get(
+            spec.url + spec.health_path, headers=headers, timeout=timeout, allow_redirects=False
+        ) as answer:
+            if answer.status != 200:
+                error = f"{spec.health_path} answered {answer.status}"
+                return Observation(False, answer.status == 503, error)
+        return await _learn(session, service, headers, timeout)
+    except aiohttp.ClientConnectorError as error:
+        return Observation(False, True, f"cannot connect: {error.os_error.strerror or error}")
+    except TimeoutError:
+        return Observation(False, False, f"no answer to a probe within {timeout_s:g} s")
+    except (aiohttp.ClientError, OSError) as error:
+        return Observation(False, False, f"probe failed: {str(error) or type(error).__name__}")
+
+
+async def _learn(
+    session: aiohttp.ClientSession,
+    service: Service,
+    headers: dict[str, str],
+    timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - it is the client's own
+) -> Observation:
+    """Read `/v1/models`: needed where no models are configured, else for the context length."""
+    url = service.spec.url + "/v1/models"
+    async with session.get(url, headers=headers, timeout=timeout, allow_redirects=False) as answer:
+        if answer.status in {401, 403}:
+            return Observation(
+                False, False, f"/v1/models answered {answer.status}: check this service's api_key"
+            )
+        body = await _bounded(answer.content) if answer.status == 200 else b""
+    try:
+        cards = tuple(parse_cards(body)) if body else None
+    except msgspec.MsgspecError:
+        cards = None
+    if cards or service.models:
+        return Observation(True, cards=cards or None)
+    return Observation(
+        False, False, f"/v1/models (status {answer.status}) lists no model: name them in `models`"
+    )
+
+
+async def _bounded(content: aiohttp.StreamReader) -> bytes:
+    """The whole answer, or nothing where it is over the bound."""
+    body = bytearray()
+    async for chunk in content.iter_any():
+        body += chunk
+        if len(body) > _MAX_LIST_BYTES:
+            return b""
+    return bytes(body)
+
+
+def parse_cards(body: bytes) -> Iterable[ModelCard]:
+    """The rows of a `/v1/models` answer.
+
+    Raises:
+        msgspec.MsgspecError: not such an answer.
+    """
+    for raw in _decode_list(body).data:
+        row = _decode_row(raw)
+        yield ModelCard(row.id, row.max_model_len, msgspec.json.decode(raw))

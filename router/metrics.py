@@ -1,0 +1,211 @@
+"""The router's measurements: cheap cells that the hot path writes, read only when scraped.
+
+prometheus-client's own counters cost a lock and a label lookup each; a request touches about ten.
+Here a cell is an attribute or a list element, and one collector turns all cells into samples.
+Label values come from configuration and from the router's own code, never from a client.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+SECONDS = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600,
+)  # fmt: skip
+"""Bucket bounds for what an engine takes: 1 ms to 10 min."""
+FINE_SECONDS = (
+    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1,
+)  # fmt: skip
+"""Bucket bounds for what the router itself takes: 50 µs to 1 s."""
+
+
+class Histogram:
+    """Counts by bucket, and the sum; bounds are upper and inclusive, as in Prometheus."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value, in the histogram's base unit."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative counts, as prometheus-client wants them."""
+        rows: list[tuple[str, float]] = []
+        running = 0
+        for bound, count in zip(
+            (*map(str, map(float, self.bounds)), "+Inf"), self.counts, strict=True
+        ):
+            running += count
+            rows.append((bound, running))
+        return rows
+
+
+class ServiceCells:
+    """All cells of one service."""
+
+    __slots__ = (
+        "client_aborts", "completion_tokens", "duration", "errors", "inter_token",
+        "overhead", "prompt_tokens", "queue", "request_bytes", "requests", "response_bytes",
+        "retries", "streams_truncated", "time_to_first_token",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.requests: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.errors: defaultdict[str, int] = defaultdict(int)
+        self.retries: defaultdict[str, int] = defaultdict(int)
+        self.client_aborts = 0
+        self.streams_truncated = 0
+        self.request_bytes = 0
+        self.response_bytes = 0
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.duration = Histogram(SECONDS)
+        self.time_to_first_token = Histogram(SECONDS)
+        self.inter_token = Histogram(SECONDS)
+        self.queue = Histogram(SECONDS)
+        self.overhead = Histogram(FINE_SECONDS)
+
+
+_HISTOGRAMS = (
+    ("duration", "router_request_duration_seconds", "Head of the request to end of the answer."),
+    (
+        "time_to_first_token",
+        "router_time_to_first_token_seconds",
+        "Head of the request to first byte of the answer's body.",
+    ),
+    (
+        "inter_token",
+        "router_inter_token_latency_seconds",
+        "Time between two events of a stream.",
+    ),
+    ("queue", "router_queue_duration_seconds", "Wait for a slot of a service."),
+    (
+        "overhead",
+        "router_overhead_seconds",
+        "The router's own share of the time to first token: whole request read to sent upstream.",
+    ),
+)
+_COUNTERS = (
+    ("request_bytes", "router_request_bytes", "Bytes of request bodies sent upstream."),
+    ("response_bytes", "router_response_bytes", "Bytes of answer bodies relayed."),
+    ("streams_truncated", "router_streams_truncated", "Answers that broke after their first byte."),
+    ("client_aborts", "router_client_aborts", "Exchanges that the client left before their end."),
+)
+
+
+class Metrics:
+    """Owner of all cells and of the registry that exposes them.
+
+    `gauges` are read at scrape time: callables that yield (labels, value) rows.
+    """
+
+    def __init__(self, version: str) -> None:
+        self._version = version
+        self._services: dict[str, ServiceCells] = {}
+        self.rejections: defaultdict[str, int] = defaultdict(int)
+        self._gauges: list[Callable[[], Iterable[Metric]]] = []
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(_Cells(self))
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+
+    def service(self, name: str) -> ServiceCells:
+        """The cells of the service `name`; kept over a removal, so that counters never fall."""
+        cells = self._services.get(name)
+        if cells is None:
+            cells = self._services[name] = ServiceCells()
+        return cells
+
+    def add_source(self, source: Callable[[], Iterable[Metric]]) -> None:
+        """Have `source` asked for further families at each scrape."""
+        self._gauges.append(source)
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, for the registry."""
+        yield InfoMetricFamily("router_build", "The running version.", {"version": self._version})
+        yield from self._request_families()
+        yield from self._histogram_families()
+        rejections = CounterMetricFamily(
+            "router_rejections", "Requests the router answered itself, by code.", labels=["code"]
+        )
+        for code, count in self.rejections.items():
+            rejections.add_metric([code], count)
+        yield rejections
+        for source in self._gauges:
+            yield from source()
+
+    def _request_families(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "router_requests", "Answers by a service.", labels=["service", "path", "status"]
+        )
+        errors = CounterMetricFamily(
+            "router_upstream_errors", "Failed attempts at a service.", labels=["service", "kind"]
+        )
+        retries = CounterMetricFamily(
+            "router_upstream_retries", "Attempts after the first.", labels=["service", "reason"]
+        )
+        tokens = CounterMetricFamily(
+            "router_tokens", "Tokens, as the engines report them.", labels=["service", "kind"]
+        )
+        for name, cells in self._services.items():
+            for (path, status), count in cells.requests.items():
+                requests.add_metric([name, path, status], count)
+            for kind, count in cells.errors.items():
+                errors.add_metric([name, kind], count)
+            for reason, count in cells.retries.items():
+                retries.add_metric([name, reason], count)
+            tokens.add_metric([name, "prompt"], cells.prompt_tokens)
+            tokens.add_metric([name, "completion"], cells.completion_tokens)
+        yield from (requests, errors, retries, tokens)
+        for attribute, metric_name, text in _COUNTERS:
+            family = CounterMetricFamily(metric_name, text, labels=["service"])
+            for name, cells in self._services.items():
+                family.add_metric([name], getattr(cells, attribute))
+            yield family
+
+    def _histogram_families(self) -> Iterator[Metric]:
+        for attribute, metric_name, text in _HISTOGRAMS:
+            family = HistogramMetricFamily(metric_name, text, labels=["service"])
+            for name, cells in self._services.items():
+                histogram: Histogram = getattr(cells, attribute)
+                family.add_metric([name], histogram.buckets(), histogram.total)
+            yield family
+
+
+class _Cells(Collector):
+    """The registry's view of `Metrics`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        """Hand out every family."""
+        return self._metrics.collect()
+
+
+def gauge(
+    name: str, text: str, rows: Iterable[tuple[list[str], float]], labels: list[str]
+) -> Metric:
+    """A gauge family from (label values, value) rows."""
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for values, value in rows:
+        family.add_metric(values, value)
+    return family

@@ -1,0 +1,71 @@
+"""The inference paths that may cross to an engine, and how each of them speaks.
+
+A path that is not in this table (or a named route of the configuration) never reaches a backend:
+an engine serves more than it guards (`/invocations` generates without a key, vLLM 0.32.0).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Dialect(enum.Enum):
+    """The form of errors, in an answer and inside a stream."""
+
+    OPENAI = "openai"
+    RESPONSES = "responses"
+    ANTHROPIC = "anthropic"
+
+
+@dataclass(frozen=True, slots=True)
+class InferencePath:
+    """One path of the contract.
+
+    Attributes:
+        kind: short name, used as a metrics label.
+        upstream: the path that is sent to the engine.
+        dialect: form of errors.
+        multipart: the body is a form (audio), not JSON.
+        generates: the answer costs completion tokens.
+    """
+
+    kind: str
+    upstream: str
+    dialect: Dialect = Dialect.OPENAI
+    multipart: bool = False
+    generates: bool = False
+
+
+CHAT = InferencePath("chat", "/v1/chat/completions", generates=True)
+
+_PATHS = (
+    CHAT,
+    InferencePath("completions", "/v1/completions", generates=True),
+    InferencePath("embeddings", "/v1/embeddings"),
+    InferencePath("responses", "/v1/responses", Dialect.RESPONSES, generates=True),
+    InferencePath("messages", "/v1/messages", Dialect.ANTHROPIC, generates=True),
+    InferencePath("count_tokens", "/v1/messages/count_tokens", Dialect.ANTHROPIC),
+    InferencePath("rerank", "/v1/rerank"),
+    InferencePath("score", "/v1/score"),
+    InferencePath("pooling", "/pooling"),
+    InferencePath("classify", "/classify"),
+    InferencePath("tokenize", "/tokenize"),
+    InferencePath("detokenize", "/detokenize"),
+    InferencePath("transcriptions", "/v1/audio/transcriptions", multipart=True, generates=True),
+    InferencePath("translations", "/v1/audio/translations", multipart=True, generates=True),
+)
+
+BY_UPSTREAM = {path.upstream: path for path in _PATHS}
+"""Path as the engine knows it -> its row."""
+
+KINDS = tuple(path.kind for path in _PATHS)
+
+
+def _spellings(upstream: str) -> tuple[str, str]:
+    bare = upstream.removeprefix("/v1")
+    return bare, "/v1" + bare
+
+
+INFERENCE_PATHS = {spelling: path for path in _PATHS for spelling in _spellings(path.upstream)}
+"""Path as a client may write it (`/v1/...` or bare) -> its row."""

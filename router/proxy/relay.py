@@ -1,0 +1,257 @@
+"""One attempt at an engine: its answer, held until the first byte, then passed on as it comes.
+
+One read, one write: `on_data` is called from the engine's socket callback and writes to the
+client's transport before it returns. There is no task, no queue and no copy in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from time import monotonic
+
+from router.errors import (
+    ServerShuttingDown,
+    StreamBroken,
+    UpstreamDisconnected,
+    UpstreamTimeout,
+)
+from router.fleet.service import Service
+from router.openai.envelope import error_event
+from router.openai.usage import UsageTap
+from router.proxy.exchange import Call, Exchange
+from router.proxy.headers import to_downstream
+from router.proxy.upstream import Head, UpstreamConnection, UpstreamError
+
+_HELD_LIMIT_BYTES = 1024 * 1024
+
+
+class Outcome(enum.Enum):
+    """How an attempt ended; the value is a metrics label."""
+
+    WHOLE = "whole"
+    CLIENT_GONE = "client_gone"
+    SLOW_CLIENT = "slow_client"
+    STALE = "stale"
+    """A reused connection that ended before a byte came: nobody's fault, free to try again."""
+    FAILED = "failed"
+    """Nothing has reached the client, so another service may take the call."""
+    TIMEOUT = "timeout"
+    UPSTREAM_BROKE = "upstream_broke"
+    SHUT_DOWN = "shut_down"
+
+
+class Relay:
+    """Listens to one answer and writes it to one client.
+
+    Attributes:
+        outcome: None while it runs.
+        error: why it failed or broke.
+        head: the answer's head, once it is there.
+        held: body of a 5xx that was kept back so that another service may be tried.
+        done: resolved when there is an outcome.
+        first_byte: monotonic time of the body's first byte; 0.0 before.
+        latest: monotonic time of the latest bytes.
+    """
+
+    __slots__ = (
+        "_call", "_connection", "_exchange", "_holds", "_loop", "_paused", "_streams", "body_bytes",
+        "done", "error", "events", "first_byte", "head", "held", "latest", "outcome", "sent",
+        "service", "tap",
+    )  # fmt: skip
+
+    def __init__(self, exchange: Exchange, call: Call, service: Service, *, may_move: bool) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._exchange = exchange
+        self._call = call
+        self._connection: UpstreamConnection | None = None
+        self._holds = may_move
+        self._paused = False
+        self._streams = False
+        self.service = service
+        self.tap = UsageTap()
+        self.done: asyncio.Future[None] = self._loop.create_future()
+        self.outcome: Outcome | None = None
+        self.error: UpstreamError | None = None
+        self.head: Head | None = None
+        self.held: list[bytes] | None = None
+        self.sent = self.first_byte = self.latest = 0.0
+        self.body_bytes = 0
+        self.events = 0
+
+    def __repr__(self) -> str:
+        return f"<Relay {self.service.name} {self.outcome or 'running'} {self.body_bytes} B>"
+
+    @property
+    def status(self) -> int:
+        """Of the answer; 0 where there was none."""
+        return self.head.status if self.head is not None else 0
+
+    # -- before ----------------------------------------------------------------------------
+
+    def send(self, connection: UpstreamConnection, head: bytes) -> None:
+        """Send the call over `connection` and listen to what it answers."""
+        self._connection = connection
+        self._exchange.flow = self
+        self.sent = monotonic()
+        connection.send(head, self._call.body, self)
+
+    def rearm(self) -> None:
+        """Make ready for another connection after a stale one."""
+        self.outcome = self.error = None
+        self.done = self._loop.create_future()
+
+    # -- the answer, as the connection tells it --------------------------------------------
+
+    def on_head(self, head: Head) -> None:
+        """Hold the head: engines send it at once, even for what they have only queued."""
+        self.head = head
+        if self._holds and head.status >= 500:
+            self.held = []
+
+    def on_data(self, data: bytes) -> None:
+        """Pass on what one read brought."""
+        now = monotonic()
+        self.body_bytes += len(data)
+        if self.held is not None:
+            self._hold(data)
+        elif self.first_byte:
+            self._exchange.write(data)
+            self.service.cells.inter_token.observe(now - self.latest)
+        else:
+            self._begin(data, now)
+        self.tap.feed(data)
+        self.latest = now
+
+    def on_end(self) -> None:
+        """The answer is whole."""
+        if self.held is not None:
+            self._close(Outcome.FAILED)
+            return
+        if not self.first_byte:
+            self._begin(b"", monotonic())
+        self._exchange.finish()
+        self._close(Outcome.WHOLE)
+
+    def on_broken(self, error: UpstreamError) -> None:
+        """The engine broke the exchange."""
+        self.error = error
+        if self.first_byte:
+            self._break_off(UpstreamDisconnected("The engine broke off its answer."))
+            self._close(Outcome.UPSTREAM_BROKE)
+        elif self._connection is not None and self._connection.reused and self.head is None:
+            self._close(Outcome.STALE)
+        else:
+            self.held = None
+            self._close(Outcome.FAILED)
+
+    def _begin(self, first: bytes, now: float) -> None:
+        head = self.head
+        assert head is not None
+        self.first_byte = now
+        self._streams = any(
+            name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+            for name, value in head.headers
+        )
+        self._exchange.start(head.status, head.reason, self._lines(head, now), head.length, first)
+
+    def _lines(self, head: Head, now: float) -> bytes:
+        """The answer's header lines: the engine's end-to-end ones and the router's own."""
+        call = self._call
+        return (
+            b"%bx-request-id: %b\r\nx-router-service: %b\r\n"
+            b"server-timing: queue;dur=%.2f, connect;dur=%.2f, ttft;dur=%.2f\r\n"
+        ) % (
+            to_downstream(head.headers),
+            call.request_id,
+            self.service.name.encode(),
+            call.queued_s * 1e3,
+            call.connected_s * 1e3,
+            (now - call.started) * 1e3,
+        )
+
+    def answer_held(self) -> None:
+        """Pass on a kept-back answer after all, as it is: no service was left to do better."""
+        assert self.head is not None
+        assert self.held is not None
+        body = b"".join(self.held)
+        self.first_byte = monotonic()
+        lines = self._lines(self.head, self.first_byte)
+        self._exchange.start(self.head.status, self.head.reason, lines, len(body), body)
+        self._exchange.finish()
+
+    def _hold(self, data: bytes) -> None:
+        assert self.held is not None
+        self.held.append(data)
+        if self.body_bytes > _HELD_LIMIT_BYTES:
+            self.held = None
+            self._abort_upstream()
+            self._close(Outcome.FAILED)
+
+    # -- the client's pace -----------------------------------------------------------------
+
+    def pause(self) -> None:
+        """The client does not keep up: let the engine's socket fill."""
+        self._paused = True
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """It has caught up."""
+        self._paused = False
+        self.latest = monotonic()
+        if self._connection is not None:
+            self._connection.resume()
+
+    # -- ends that the engine does not bring -----------------------------------------------
+
+    def check(self, now: float, request_timeout_s: float, idle_timeout_s: float) -> None:
+        """End the attempt if it has waited too long; called by the sweep."""
+        if self.outcome is not None:
+            return
+        if not self.first_byte:
+            if now - self._call.started > request_timeout_s:
+                self._abort_upstream()
+                self._close(Outcome.TIMEOUT)
+        elif now - self.latest > idle_timeout_s:
+            self._abort_upstream()
+            if self._paused:
+                self._exchange.cut()
+                self._close(Outcome.SLOW_CLIENT)
+            else:
+                self._break_off(UpstreamTimeout(f"No byte for {idle_timeout_s:g} s."))
+                self._close(Outcome.UPSTREAM_BROKE)
+
+    def shut_down(self) -> None:
+        """End the attempt because the router ends."""
+        if self.outcome is None:
+            self._abort_upstream()
+            if self.first_byte:
+                self._break_off(ServerShuttingDown("The router is shutting down."))
+            self._close(Outcome.SHUT_DOWN)
+
+    def abandon(self) -> None:
+        """End the attempt because the client is gone, or because of a fault; idempotent."""
+        if self.outcome is None:
+            self._abort_upstream()
+            self._close(Outcome.CLIENT_GONE)
+
+    def _break_off(self, error: StreamBroken) -> None:
+        """Tell the client that what it has is not all: by an event, or by a short body."""
+        if self._streams and self.head is not None and self.head.length is None:
+            self._exchange.write(error_event(error, self._call.path.dialect))
+            self._exchange.finish()
+        else:
+            self._exchange.cut()
+
+    def _abort_upstream(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+
+    def _close(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self._connection = None
+        self._exchange.flow = None
+        if not self.done.done():
+            self.done.set_result(None)
