@@ -6,30 +6,37 @@ import asyncio
 import contextlib
 import gc
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from aiohttp import web
 from prometheus_client.metrics_core import Metric
 
 from router import __version__
+from router.access.door import Door
 from router.api.access import StatusGuard
-from router.api.gauges import connection_gauges, fleet_gauges
+from router.api.gauges import connection_gauges, fleet_gauges, ledger_gauges, storage_gauges
 from router.api.models import ModelPages
 from router.api.pages import StatusPages
+from router.api.usage import UsagePages
 from router.config import ConfigurationError, Settings, service_specs
 from router.config.settings import ServerSettings
 from router.fleet.fleet import Fleet
 from router.fleet.prober import Prober
+from router.limits.rate import RateLimiter
 from router.log import get_logger
 from router.metrics import Metrics
 from router.proxy.downstream import Downstream
 from router.proxy.forward import Forwarder
+from router.proxy.meter import Metering
 from router.proxy.pipeline import Pipeline
 from router.proxy.sweep import sweep
 from router.proxy.upstream import Upstreams
 from router.routes import Dispatch
 from router.routing import POLICIES
+from router.state import State
 
 _log = get_logger("router.daemon")
 _BACKLOG = 2048
@@ -43,37 +50,59 @@ class Daemon:
     Args:
         settings: as loaded.
         reload: loads them again, for `SIGHUP`; raises ConfigurationError where they are wrong.
+        state_path: of the state database; None keeps usage in memory and knows no stored keys.
     """
 
-    def __init__(self, settings: Settings, reload: Callable[[], Settings]) -> None:
+    def __init__(
+        self, settings: Settings, reload: Callable[[], Settings], state_path: Path | None = None
+    ) -> None:
         self._settings = settings
         self._reload = reload
         self._phase = "starting"
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
+        self.state = State(settings, state_path)
         self.metrics = Metrics(__version__)
         self.fleet = Fleet(
             self.metrics,
             policy=POLICIES[settings.routing.policy],
             aliases=settings.aliases,
         )
-        loop = asyncio.get_running_loop()
-        self.upstreams = Upstreams(loop)
+        self.upstreams = Upstreams(asyncio.get_running_loop())
         self.prober = Prober(self.fleet, lambda: self._settings.health)
         self.forwarder = Forwarder(
             self.fleet, self.upstreams, lambda: self._settings, self.prober.suspect
         )
-        pipeline = Pipeline(self.fleet, self.forwarder, self.metrics, self._draining)
-        self.dispatch = Dispatch(
-            pipeline,
-            StatusGuard(self._server_settings),
-            StatusPages(self.fleet, self.metrics, lambda: self._phase),
-            ModelPages(self.fleet),
-            settings,
-        )
+        self._limiter = RateLimiter(*_rate(settings))
+        self.dispatch = self._dispatch()
         self.downstream = Downstream(self._serve, self._server_settings)
         self.metrics.add_source(self._gauges)
         self.fleet.subscribe(self._fleet_changed)
+
+    def _dispatch(self) -> Dispatch:
+        door = Door(self.state.keyring, self._limiter, time.time)
+        guard = StatusGuard(self._server_settings)
+        usage = UsagePages(self.state.ledger)
+        pipeline = Pipeline(
+            door,
+            self.fleet,
+            Metering(self.state.ledger, self.fleet, self.upstreams, time.time),
+            self.forwarder,
+            self.metrics,
+            draining=self._draining,
+        )
+        status = StatusPages(
+            self.fleet, self.metrics, lambda: self._phase, usage.organizations, guard.is_admin
+        )
+        return Dispatch(
+            pipeline=pipeline,
+            door=door,
+            guard=guard,
+            status=status,
+            models=ModelPages(self.fleet),
+            usage=usage,
+            settings=self._settings,
+        )
 
     # -- a life ------------------------------------------------------------------------------
 
@@ -90,6 +119,7 @@ class Daemon:
     async def serving(self) -> AsyncIterator[str]:
         """Listen, probe and sweep while the context lasts; gives the base URL."""
         server_settings = self._settings.server
+        await self.state.start()
         self.fleet.publish("yaml", service_specs(self._settings))
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
@@ -119,6 +149,7 @@ class Daemon:
             await self.prober.stop()
             await self.downstream.shutdown(_LAST_WORDS_S)
             self.upstreams.close()
+            await self.state.close()
             _log.info("stopped")
 
     def stop(self) -> None:
@@ -163,6 +194,8 @@ class Daemon:
             _log.error("reload_refused", problems="server.host and server.port need a restart")
             return
         self._settings = settings
+        self.state.configure(settings)
+        self._limiter.configure(*_rate(settings))
         self.fleet.configure(policy=POLICIES[settings.routing.policy], aliases=settings.aliases)
         self.fleet.publish("yaml", service_specs(settings))
         self.dispatch.configure(settings)
@@ -185,6 +218,9 @@ class Daemon:
     def _gauges(self) -> Iterator[Metric]:
         yield from fleet_gauges(self.fleet)
         yield from connection_gauges(self.downstream.count, *self.upstreams.counts())
+        yield from ledger_gauges(self.state.ledger)
+        if self.state.database is not None:
+            yield from storage_gauges(self.state.database.status())
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -201,3 +237,8 @@ class Daemon:
         finally:
             for number in handlers:
                 loop.remove_signal_handler(number)
+
+
+def _rate(settings: Settings) -> tuple[float, int]:
+    per_ip = settings.limits.per_ip
+    return per_ip.requests_per_second, per_ip.burst

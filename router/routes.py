@@ -9,9 +9,12 @@ from time import monotonic
 
 from aiohttp import web
 
+from router.access.door import Door
+from router.access.identity import Identity
 from router.api.access import StatusGuard
 from router.api.models import ModelPages
 from router.api.pages import StatusPages
+from router.api.usage import UsagePages
 from router.config.settings import Settings
 from router.errors import MethodNotAllowed, RouterError, UnknownPath
 from router.openai.paths import BY_UPSTREAM, INFERENCE_PATHS, Dialect
@@ -20,6 +23,7 @@ from router.proxy.downstream import ClientExchange, Downstream
 from router.proxy.pipeline import Pipeline
 
 PageHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+ClientPageHandler = Callable[[web.BaseRequest, Identity], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,16 @@ class Page:
     guarded: bool = False
 
 
-def pages(status: StatusPages, models: ModelPages) -> Mapping[str, Page]:
+@dataclass(frozen=True, slots=True)
+class ClientPage:
+    """A page for clients: it counts for the rate of an address and asks for a key."""
+
+    handler: ClientPageHandler
+
+
+def pages(
+    status: StatusPages, models: ModelPages, usage: UsagePages
+) -> Mapping[str, Page | ClientPage]:
     """Path -> page."""
     return {
         "/health": Page(status.health),
@@ -44,14 +57,15 @@ def pages(status: StatusPages, models: ModelPages) -> Mapping[str, Page]:
         "/services": Page(status.services, guarded=True),
         "/stats": Page(status.stats, guarded=True),
         "/metrics": Page(status.metrics, guarded=True),
-        "/v1/models": Page(models.list),
-        "/models": Page(models.list),
+        "/v1/models": ClientPage(models.list),
+        "/models": ClientPage(models.list),
+        "/v1/usage": ClientPage(usage.own),
     }
 
 
-def prefixes(models: ModelPages) -> Mapping[str, Page]:
+def prefixes(models: ModelPages) -> Mapping[str, ClientPage]:
     """Prefix of a path -> page, for paths that end in a name."""
-    return {"/v1/models/": Page(models.one), "/models/": Page(models.one)}
+    return {"/v1/models/": ClientPage(models.one), "/models/": ClientPage(models.one)}
 
 
 def entries(settings: Settings) -> Mapping[str, Entry]:
@@ -70,15 +84,19 @@ class Dispatch:
 
     def __init__(
         self,
+        *,
         pipeline: Pipeline,
+        door: Door,
         guard: StatusGuard,
         status: StatusPages,
         models: ModelPages,
+        usage: UsagePages,
         settings: Settings,
     ) -> None:
         self._pipeline = pipeline
+        self._door = door
         self._guard = guard
-        self._pages = pages(status, models)
+        self._pages = pages(status, models, usage)
         self._prefixes = prefixes(models)
         self._entries = entries(settings)
         self.active = 0
@@ -116,9 +134,7 @@ class Dispatch:
             page = self._find(path)
             if request.method not in {"GET", "HEAD"}:
                 raise _wrong_method(request.method, path, "GET, HEAD")
-            if page.guarded:
-                self._guard.check(request)
-            answer = await page.handler(request)
+            answer = await self._answer(page, request, exchange)
         except RouterError as error:
             exchange.refuse(error, Dialect.OPENAI)
             return exchange.ended()
@@ -127,7 +143,19 @@ class Dispatch:
         exchange.ended()
         return answer
 
-    def _find(self, path: str) -> Page:
+    async def _answer(
+        self, page: Page | ClientPage, request: web.BaseRequest, exchange: ClientExchange
+    ) -> web.StreamResponse:
+        if isinstance(page, ClientPage):
+            identity = self._door.enter(
+                exchange.client, exchange.header("authorization"), exchange.header("x-api-key")
+            )
+            return await page.handler(request, identity)
+        if page.guarded:
+            self._guard.check(request)
+        return await page.handler(request)
+
+    def _find(self, path: str) -> Page | ClientPage:
         page = self._pages.get(path)
         if page is not None:
             return page

@@ -7,8 +7,9 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from router.access.identity import Identity
 from router.api.pages import json_answer
-from router.errors import NoHealthyBackend, RouterError
+from router.errors import ModelNotAllowed, NoHealthyBackend
 from router.fleet.fleet import Fleet
 from router.fleet.service import Service
 
@@ -19,32 +20,31 @@ class ModelPages:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
 
-    async def list(self, _request: web.BaseRequest) -> web.StreamResponse:
-        """`GET /v1/models`: one row a model, aliases included."""
+    async def list(self, _request: web.BaseRequest, identity: Identity) -> web.StreamResponse:
+        """`GET /v1/models`: one row a model that the key may use, aliases included."""
         catalog = self._fleet.catalog
-        rows = [_row(model, model, services) for model, services in catalog.members.items()]
-        rows += [
-            _row(alias, target, catalog.members.get(target, ()))
-            for alias, target in catalog.aliases.items()
-            if alias not in catalog.members
+        names = {model: model for model in catalog.members}
+        rows = [
+            _row(name, model, catalog.members.get(model, ()))
+            for name, model in ({**catalog.aliases, **names}).items()
+            if identity.allows(model)
         ]
         return json_answer({"object": "list", "data": [row for row in rows if row is not None]})
 
-    async def one(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def one(self, request: web.BaseRequest, identity: Identity) -> web.StreamResponse:
         """`GET /v1/models/{id}`; the id may hold slashes, and may be an alias or a short name.
 
         Raises:
-            RouterError: no such model, or nothing healthy serves it.
+            RouterError: no such model, one the key may not use, or nothing healthy serves it.
         """
         asked = unquote(request.raw_path.partition("?")[0].partition("/models/")[2])
         catalog = self._fleet.catalog
         model = catalog.resolve(asked)
+        if not identity.allows(model):
+            raise ModelNotAllowed(f"This key may not use the model `{model}`.", param="model")
         row = _row(asked, model, catalog.members[model])
         if row is None:
-            unavailable: RouterError = NoHealthyBackend(
-                f"No healthy service for `{model}` right now.", retry_after_s=10
-            )
-            raise unavailable
+            raise NoHealthyBackend(f"No healthy service for `{model}` right now.", retry_after_s=10)
         return json_answer(row)
 
 

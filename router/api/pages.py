@@ -35,9 +35,20 @@ class StatusPages:
 
     Args:
         phase: `starting`, `running` or `draining`.
+        organizations: rows for the admin's `/stats`.
+        is_admin: whether a request carries the admin key.
     """
 
-    def __init__(self, fleet: Fleet, metrics: Metrics, phase: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        metrics: Metrics,
+        phase: Callable[[], str],
+        organizations: Callable[[], list[dict[str, Any]]],
+        is_admin: Callable[[web.BaseRequest], bool],
+    ) -> None:
+        self._organizations = organizations
+        self._is_admin = is_admin
         self._fleet = fleet
         self._metrics = metrics
         self._phase = phase
@@ -76,17 +87,18 @@ class StatusPages:
         rows = [_service_row(service) for service in self._fleet.services]
         return json_answer({"services": rows, "total": len(rows)})
 
-    async def stats(self, _request: web.BaseRequest) -> web.StreamResponse:
+    async def stats(self, request: web.BaseRequest) -> web.StreamResponse:
         """`GET /stats`: counts since the start, means over the last minute."""
         services = self._fleet.services
-        return json_answer(
-            {
-                "total_services": len(services),
-                "healthy_services": sum(service.is_healthy for service in services),
-                "uptime_s": round(time.time() - self._started, 3),
-                "services": [_stats_row(service) for service in services],
-            }
-        )
+        page = {
+            "total_services": len(services),
+            "healthy_services": sum(service.is_healthy for service in services),
+            "uptime_s": round(time.time() - self._started, 3),
+            "services": [_stats_row(service) for service in services],
+        }
+        if self._is_admin(request):
+            page["organizations"] = self._organizations()
+        return json_answer(page)
 
     async def metrics(self, request: web.BaseRequest) -> web.StreamResponse:
         """`GET /metrics`: Prometheus text, OpenMetrics when asked for."""

@@ -43,7 +43,7 @@ def demo(*, once: bool = typer.Option(False, help="End after the streamed chat."
 
     It then stays up and says how to try it; Ctrl-C ends all of it.
     """
-    configure_logging("console", "warning")
+    configure_logging("console", "error")
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_demo(Console(highlight=False), once=once))

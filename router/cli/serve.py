@@ -28,6 +28,9 @@ def serve(
         int | None,
         typer.Option(min=0, max=65535, help="Port, instead of server.port; 0 takes a free one."),
     ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Folder that a relative path in ledger.url starts from.")
+    ] = None,
     log_format: Annotated[
         LogFormat, typer.Option(help="auto: columns on a terminal, JSON elsewhere.")
     ] = "auto",
@@ -46,7 +49,7 @@ def serve(
         raise typer.Exit(2) from None
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            status = runner.run(_run(settings, read))
+            status = runner.run(_run(settings, read, _state_path(settings, state_dir)))
     except OSError as error:
         address = f"{settings.server.host}:{settings.server.port}"
         print(f"cannot listen on {address}: {error.strerror or error}", file=sys.stderr)
@@ -54,8 +57,13 @@ def serve(
     raise typer.Exit(status)
 
 
-async def _run(settings: Settings, read: Callable[[], Settings]) -> int:
-    return await Daemon(settings, read).run()
+async def _run(settings: Settings, read: Callable[[], Settings], state: Path | None) -> int:
+    return await Daemon(settings, read, state).run()
+
+
+def _state_path(settings: Settings, state_dir: Path | None) -> Path | None:
+    path = settings.ledger.path
+    return path if path is None or state_dir is None else state_dir / path
 
 
 def _overridden(settings: Settings, host: str | None, port: int | None) -> Settings:

@@ -6,20 +6,12 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
+from router.cli.loops import loop_factory
 from router.simulator import SimulatorSettings, serve
-
-_new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-try:
-    import uvloop
-except ImportError:  # not on every platform, and asyncio's own loop serves as well
-    pass
-else:
-    _new_event_loop = uvloop.new_event_loop
 
 _MODEL = "The model"
 _SPEED = "Its speed"
@@ -160,7 +152,7 @@ def simulate(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     try:
-        with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_serve_until_signal(settings, host, port))
     except OSError as error:
         print(f"router simulate: cannot listen on {host}:{port}: {error}", file=sys.stderr)

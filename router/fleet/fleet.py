@@ -152,6 +152,15 @@ class Fleet:
                 _log.info("models_learnt", service=service.name, models=list(models))
                 self._rebuild()
 
+    def context_length(self, model: str) -> int | None:
+        """Longest context, in tokens, of the services that serve `model`; None: nobody told."""
+        told = [
+            card.max_model_len
+            for service in self.catalog.members.get(model, ())
+            if (card := service.cards.get(model)) is not None and card.max_model_len is not None
+        ]
+        return max(told, default=None)
+
     # -- leases ----------------------------------------------------------------------------
 
     def take(self, model: str, exclude: Collection[Service] = ()) -> Lease:

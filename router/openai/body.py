@@ -7,6 +7,7 @@ other byte alone, so nothing is re-serialised and nothing unknown is lost.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from router.errors import BadRequest, InvalidJson, InvalidModel, InvalidValue, M
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _DELIMITER = re.compile(rb"[ \t\r\n]*[,}]")
 _KEY = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_NULL = msgspec.Raw(b"null")
 _encode = msgspec.json.encode
 
 
@@ -28,11 +30,17 @@ class Fields(msgspec.Struct, frozen=True):
 
     model: str | msgspec.UnsetType = msgspec.UNSET
     stream: bool | None = None
-    stream_options: msgspec.Raw = msgspec.Raw(b"null")
+    stream_options: msgspec.Raw = _NULL
     n: _Int64 | None = None
     max_tokens: _Int64 | None = None
     max_completion_tokens: _Int64 | None = None
     max_output_tokens: _Int64 | None = None
+    best_of: _Int64 | None = None
+    prompt: msgspec.Raw = _NULL
+    query: msgspec.Raw = _NULL
+    documents: msgspec.Raw = _NULL
+    text_1: msgspec.Raw = _NULL
+    text_2: msgspec.Raw = _NULL
 
 
 _decoder = msgspec.json.Decoder(Fields)
@@ -135,7 +143,7 @@ def _twice(name: str) -> InvalidJson:
     return InvalidJson(f"The request body has a top-level key twice{which}.")
 
 
-def splice(body: bytes, changes: dict[str, Any]) -> bytes:
+def splice(body: bytes, changes: Mapping[str, Any]) -> bytes:
     """Return `body` with the top-level keys of `changes` set to their new values.
 
     A key that is there has its value's bytes replaced; one that is not is put before the closing

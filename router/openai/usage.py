@@ -1,4 +1,4 @@
-"""Reading token usage out of an answer as it passes, without parsing the answer.
+"""Reading token usage out of an answer as it passes, and taking out what nobody asked for.
 
 Inside a JSON string every quote is escaped, so the raw bytes `"usage":{` can only be a key: of the
 answer itself (chat, completions, embeddings, rerank) or of its message or response object.
@@ -7,61 +7,176 @@ answer itself (chat, completions, embeddings, rerank) or of its message or respo
 from __future__ import annotations
 
 import re
+from typing import Protocol
 
 from router.model import Usage
 
 _KEY = b'"usage":{'
+_OPENING = len(_KEY) - 1
+_EVENT_END = b"\n\n"
+_NO_CHOICES = b'"choices":[]'
 _PROMPT = re.compile(rb'"(?:prompt|input)_tokens":\s*(\d{1,15})')
 _COMPLETION = re.compile(rb'"(?:completion|output)_tokens":\s*(\d{1,15})')
+_INDEX = re.compile(rb'"index":\s*(\d{1,9})')
 _NESTED = re.compile(rb'"\w+":\s*\{[^{}]*\}')
 _OBJECT_LIMIT = 2048
+_EVENT_LIMIT = 256 * 1024
+
+
+class Tap(Protocol):
+    """Sees every piece of an answer's body, and says what of it goes on."""
+
+    def feed(self, data: bytes) -> bytes:
+        """The next piece, cut anywhere; returns what to pass on now."""
+
+    def end(self) -> bytes:
+        """The body has ended; returns what was held back."""
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens, as told so far."""
+
+    @property
+    def events(self) -> int:
+        """Events seen, for engines that tell no usage."""
 
 
 class UsageTap:
-    """Finds the last usage in a sequence of byte pieces, cut anywhere.
+    """Finds the last usage in a sequence of byte pieces, and passes all of them on.
 
     Costs one search a piece; the numbers are read only when asked for.
     """
 
-    __slots__ = ("_carry", "_found", "_usage")
+    __slots__ = ("_carry", "_found", "_usage", "events")
 
     def __init__(self) -> None:
         self._carry = b""
         self._found = b""
         self._usage = Usage()
+        self.events = 0
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> bytes:
         """Look at the next piece."""
+        self.events += 1
         window = self._carry + data if self._carry else data
         at = window.rfind(_KEY)
         if at < 0:
             self._carry = window[1 - len(_KEY) :] if window[-1:] not in b"\n}" else b""
-            return
-        end = _closing_brace(window, at + len(_KEY) - 1)
+            return data
+        end = closing_brace(window, at + _OPENING)
         if end < 0 and len(window) - at < _OBJECT_LIMIT:
             self._carry = window[at:]
             at = window.rfind(_KEY, 0, at)
-            end = _closing_brace(window, at + len(_KEY) - 1) if at >= 0 else -1
+            end = closing_brace(window, at + _OPENING) if at >= 0 else -1
         else:
             self._carry = b""
         if end > 0:
             self._keep(window[at:end])
+        return data
+
+    def end(self) -> bytes:
+        """Nothing is held back."""
+        return b""
 
     def _keep(self, found: bytes) -> None:
         if self._found:
-            self._usage = _merged(self._usage, self._found)
+            self._usage = merged(self._usage, self._found)
         self._found = found
 
     @property
     def usage(self) -> Usage:
         """The highest counts seen: messages tell prompt and completion in different events."""
         if self._found:
-            self._usage = _merged(self._usage, self._found)
+            self._usage = merged(self._usage, self._found)
             self._found = b""
         return self._usage
 
 
-def _closing_brace(window: bytes, opening: int) -> int:
+class UsageFilter:
+    """Reads the usage of a chat or completions stream that the router asked for, and takes it out.
+
+    With `include_usage` the engine sends one last event without choices. With
+    `continuous_usage_stats` every event has a usage of its own choice, so that a stream which is
+    cut off has still told what it cost. Whatever the client did not ask for is cut out of its
+    event's bytes; an event is held only until it is whole.
+
+    Args:
+        keep_last: the client wants the last event.
+        keep_each: the client wants the usage of each event too.
+        continuous: each event was asked to tell its usage.
+    """
+
+    __slots__ = (
+        "_by_choice", "_carry", "_continuous", "_drop_each", "_drop_last", "_total", "events",
+    )  # fmt: skip
+
+    def __init__(self, *, keep_last: bool, keep_each: bool, continuous: bool) -> None:
+        self._drop_last = not keep_last
+        self._drop_each = continuous and not keep_each
+        self._continuous = continuous
+        self._carry = b""
+        self._by_choice: dict[bytes, bytes] = {}
+        self._total = b""
+        self.events = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Pass on the events that are whole."""
+        if self._carry:
+            data = self._carry + data
+            self._carry = b""
+        end = data.rfind(_EVENT_END) + 2
+        if end == len(data):
+            if data.find(_EVENT_END) + 2 == end:
+                return self._event(data)
+        else:
+            self._carry = data[end:] if end > 1 else data
+            if len(self._carry) > _EVENT_LIMIT:
+                self._carry = b""
+                return data
+            if end < 2:
+                return b""
+            data = data[:end]
+        return b"".join([self._event(event + _EVENT_END) for event in data[:-2].split(_EVENT_END)])
+
+    def end(self) -> bytes:
+        """What followed the last whole event."""
+        rest, self._carry = self._carry, b""
+        return rest
+
+    def _event(self, event: bytes) -> bytes:
+        self.events += 1
+        at = event.rfind(_KEY)
+        if at < 0:
+            return event
+        end = closing_brace(event, at + _OPENING)
+        if end < 0:
+            return event
+        if _NO_CHOICES in event:
+            self._total = event[at:end]
+            return b"" if self._drop_last else event
+        choice = _INDEX.search(event)
+        self._by_choice[choice[1] if choice else b"0"] = event[at:end]
+        if not self._continuous:
+            # The engine tells usage on every event unasked (--enable-force-include-usage), so its
+            # last one is no addition of the router's either.
+            self._drop_last = False
+        return _without(event, at, end) if self._drop_each else event
+
+    @property
+    def usage(self) -> Usage:
+        """The total the engine told last; before that, the sum over the choices so far."""
+        if self._total:
+            return merged(Usage(), self._total)
+        told = [merged(Usage(), found) for found in self._by_choice.values()]
+        if not told:
+            return Usage()
+        return Usage(
+            max(usage.prompt_tokens for usage in told),
+            sum(usage.completion_tokens for usage in told),
+        )
+
+
+def closing_brace(window: bytes, opening: int) -> int:
     """Offset after the brace that closes the one at `opening`; -1 where it is not there yet.
 
     A usage object holds numbers and one level of detail objects, no strings with braces.
@@ -78,7 +193,8 @@ def _closing_brace(window: bytes, opening: int) -> int:
             return at
 
 
-def _merged(usage: Usage, found: bytes) -> Usage:
+def merged(usage: Usage, found: bytes) -> Usage:
+    """`usage`, raised to the counts in the bytes of a usage object."""
     flat = _NESTED.sub(b"", found[len(_KEY) :])
     prompt = _PROMPT.search(flat)
     completion = _COMPLETION.search(flat)
@@ -86,3 +202,10 @@ def _merged(usage: Usage, found: bytes) -> Usage:
         max(usage.prompt_tokens, int(prompt[1]) if prompt else 0),
         max(usage.completion_tokens, int(completion[1]) if completion else 0),
     )
+
+
+def _without(event: bytes, at: int, end: int) -> bytes:
+    """`event` without the member at `at`..`end`, and without the comma that joined it."""
+    if event[at - 1 : at] == b",":
+        return event[: at - 1] + event[end:]
+    return event[:at] + event[end + 1 if event[end : end + 1] == b"," else end :]

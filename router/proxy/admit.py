@@ -1,31 +1,19 @@
-"""From the bytes of a request to a call that may be sent: what is asked, of which model."""
+"""From the bytes of a request to what it asks for: which path, which model, with which limits."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-import msgspec
+from typing import Any
 
 from router.errors import BadRequest
 from router.fleet.catalog import Catalog
 from router.openai import multipart
-from router.openai.body import read_fields, require_model, splice
+from router.openai.body import Fields, read_fields, require_model, splice
+from router.openai.multipart import FormModel
 from router.openai.paths import InferencePath
 
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a request's body asks for, ready to be sent.
-
-    Attributes:
-        model: full name, as engines know it.
-        body: the client's bytes, with `model` spliced where it was an alias or a short name.
-        streams: the client asked for a stream.
-    """
-
-    model: str
-    body: bytes
-    streams: bool
+_NO_FIELDS = Fields()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +29,47 @@ class Entry:
     model: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request's body asks for.
+
+    Attributes:
+        path: how the engine knows it.
+        model: full name, as engines know it.
+        body: the client's bytes.
+        fields: what was read of a JSON body; the defaults for a form.
+        form: where the model is in a form; None for a JSON body.
+    """
+
+    path: InferencePath
+    model: str
+    body: bytes
+    fields: Fields = _NO_FIELDS
+    form: FormModel | None = None
+
+    def with_changes(self, changes: Mapping[str, Any]) -> bytes:
+        """The body to send: the client's own bytes, but for the model's full name and `changes`."""
+        if self.form is not None:
+            if self.form.model == self.model:
+                return self.body
+            return multipart.splice_model(self.body, self.form, self.model)
+        if self.fields.model == self.model:
+            return splice(self.body, changes) if changes else self.body
+        return splice(self.body, {"model": self.model, **changes})
+
+
 def read(entry: Entry, body: bytes, content_type: str, catalog: Catalog) -> Wanted:
-    """Read what routing needs, and resolve the model.
+    """Read what routing and limits need, and resolve the model.
 
     Raises:
         RouterError: the body is not what the path takes, or the model is not one that is served.
     """
     if entry.path.multipart:
-        return _read_form(entry, body, content_type, catalog)
+        form = multipart.read_model(body, content_type)
+        model = catalog.resolve(form.model if entry.model is None else entry.model)
+        return Wanted(entry.path, model, body, form=form)
     if not body:
         raise BadRequest("The request has no body; this path takes a JSON object.")
     fields = read_fields(body)
-    asked = entry.model if entry.model is not None else require_model(fields)
-    model = catalog.resolve(asked)
-    if fields.model is msgspec.UNSET or fields.model != model:
-        body = splice(body, {"model": model})
-    return Wanted(model, body, bool(fields.stream))
-
-
-def _read_form(entry: Entry, body: bytes, content_type: str, catalog: Catalog) -> Wanted:
-    found = multipart.read_model(body, content_type)
-    model = catalog.resolve(entry.model if entry.model is not None else found.model)
-    if model != found.model:
-        body = multipart.splice_model(body, found, model)
-    return Wanted(model, body, streams=False)
+    asked = require_model(fields) if entry.model is None else entry.model
+    return Wanted(entry.path, catalog.resolve(asked), body, fields)

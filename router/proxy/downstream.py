@@ -24,6 +24,8 @@ from router.errors import (
     RequestTooLarge,
     RouterError,
 )
+from router.limits.address import client_address, parse
+from router.limits.rate import key_of
 from router.log import get_logger
 from router.openai.envelope import error_body
 from router.openai.paths import Dialect
@@ -64,18 +66,23 @@ class ClientConnection(web.RequestHandler):
 
     Attributes:
         exchange: the one whose bytes go straight to the transport; None otherwise.
+        peer_key: what the rate of the peer's address is counted under.
     """
 
-    __slots__ = ("_downstream", "exchange")
+    __slots__ = ("_downstream", "exchange", "peer_key")
 
     def __init__(self, downstream: Downstream, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(downstream, **kwargs)
         self._downstream = downstream
         self.exchange: ClientExchange | None = None
+        self.peer_key = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or turn it away at once where there are too many."""
         super().connection_made(transport)
+        peer = self.peername
+        address = parse(peer[0]) if isinstance(peer, tuple) else None
+        self.peer_key = key_of(address)
         self._downstream.opened(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -228,6 +235,20 @@ class ClientExchange:
         return self._request.raw_headers
 
     @property
+    def client(self) -> int:
+        """What the rate of the client's address is counted under; the peer's is worked out once."""
+        forwarded_for = self._request.headers.get("x-forwarded-for")
+        if forwarded_for is None:
+            return self._connection.peer_key
+        trusted = self._downstream.settings().trusted_proxies
+        address = client_address(self._request.remote or "", forwarded_for, trusted)
+        return key_of(address)
+
+    def header(self, name: str) -> str | None:
+        """One header of the request; None where it is not there."""
+        return self._request.headers.get(name)
+
+    @property
     def content_type(self) -> str:
         """Media type of the request's body, with parameters."""
         return self._request.headers.get("content-type", "")
@@ -307,12 +328,12 @@ class ClientExchange:
         self.keep = False
         self._connection.force_close()
 
-    def refuse(self, error: RouterError, dialect: Dialect) -> None:
+    def refuse(self, error: RouterError, dialect: Dialect, lines: bytes = b"") -> None:
         """Answer with an error of the router's own."""
         self.begun = True
         if not self._request.content.is_eof():
             self.keep = False
-        self._write(_whole_answer(error, dialect, self.request_id, keep=self.keep))
+        self._write(_whole_answer(error, dialect, self.request_id, lines, keep=self.keep))
 
     def ended(self) -> web.StreamResponse:
         """What the handler returns to aiohttp once the answer is written."""
@@ -330,15 +351,18 @@ def _sent_id(request: web.BaseRequest) -> bytes | None:
     return sent.encode("ascii", "replace") if sent is not None else None
 
 
-def _whole_answer(error: RouterError, dialect: Dialect, sent_id: bytes, *, keep: bool) -> bytes:
+def _whole_answer(
+    error: RouterError, dialect: Dialect, sent_id: bytes, lines: bytes = b"", *, keep: bool
+) -> bytes:
     body = error_body(error, dialect)
     own = "".join(f"{name}: {value}\r\n" for name, value in error.headers())
-    return b"HTTP/1.1 %d %b\r\n%bx-request-id: %b\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
+    return b"HTTP/1.1 %d %b\r\n%bx-request-id: %b\r\n%b%b%bcontent-length: %d\r\n\r\n%b" % (
         error.status,
         _REASONS.get(error.status, b"Error"),
         b"content-type: application/json\r\n",
         sent_id,
         own.encode(),
+        lines,
         b"" if keep else b"connection: close\r\n",
         len(body),
         body,

@@ -12,6 +12,7 @@ from typing import Protocol
 from router.errors import RouterError
 from router.openai.paths import Dialect, InferencePath
 from router.proxy.headers import Headers
+from router.proxy.meter import Answered, Unmetered
 
 
 class Flow(Protocol):
@@ -30,7 +31,6 @@ class Exchange(Protocol):
     Attributes:
         request_id: 1-128 sane characters; told to the engine and in the answer.
         headers: the request's, as they came.
-        content_type: of the request's body; empty when not told.
         started: monotonic time at which the request's head was there, seconds.
         begun: bytes of the answer have been written.
         flow: asked to pause and resume while the answer is relayed.
@@ -44,6 +44,13 @@ class Exchange(Protocol):
     @property
     def headers(self) -> Headers:
         """The request's headers, as they came."""
+
+    @property
+    def client(self) -> int:
+        """What the rate of the client's address is counted under."""
+
+    def header(self, name: str) -> str | None:
+        """One header of the request; None where it is not there."""
 
     @property
     def content_type(self) -> str:
@@ -74,8 +81,8 @@ class Exchange(Protocol):
     def cut(self) -> None:
         """Close the connection: the answer is not whole and must not look so."""
 
-    def refuse(self, error: RouterError, dialect: Dialect) -> None:
-        """Answer with an error of the router's own."""
+    def refuse(self, error: RouterError, dialect: Dialect, lines: bytes = b"") -> None:
+        """Answer with an error of the router's own; `lines` are further header lines."""
 
 
 @dataclass(slots=True)
@@ -89,6 +96,8 @@ class Call:
         lines: end-to-end header lines, each ended by CRLF.
         started: monotonic time of the request's head.
         admitted: monotonic time at which it could have been sent.
+        meter: what reads the answer's usage and charges it.
+        answered: the attempt of which the client has got bytes; None before.
         queued_s: seconds it waited for a slot.
         connected_s: seconds that connecting took.
         retries: attempts after the first.
@@ -101,6 +110,8 @@ class Call:
     lines: bytes
     started: float
     admitted: float
+    meter: Unmetered
+    answered: Answered | None = None
     queued_s: float = 0.0
     connected_s: float = 0.0
     retries: int = 0

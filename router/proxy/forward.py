@@ -15,11 +15,10 @@ from router.errors import BadGateway, Draining, GatewayTimeout, RouterError
 from router.fleet.fleet import Fleet, Lease
 from router.fleet.service import Service
 from router.log import get_logger
-from router.model import ServiceSpec
 from router.proxy.account import count
 from router.proxy.exchange import Call, Exchange
 from router.proxy.relay import Outcome, Relay
-from router.proxy.upstream import ConnectFailed, Target, Upstreams
+from router.proxy.upstream import ConnectFailed, Upstreams, request_head
 
 _log = get_logger("router.proxy")
 MAX_MOVES = 2
@@ -81,7 +80,14 @@ class Forwarder:
         """Send the call, over a connection that is there or a new one, and wait for an outcome."""
         spec = relay.service.spec
         pool = self._upstreams.pool(spec.url)
-        head = request_head(call, spec, pool.target)
+        head = request_head(
+            call.path.upstream,
+            spec,
+            pool.target,
+            call.lines,
+            len(call.body),
+            request_id=call.request_id,
+        )
         connection = pool.take_idle()
         self.running.add(relay)
         if connection is not None:
@@ -127,16 +133,3 @@ class Forwarder:
             raise GatewayTimeout(f"The engine sent nothing within {limit:g} s.")
         if relay.outcome is Outcome.SHUT_DOWN:
             raise Draining("The router is shutting down.", retry_after_s=1)
-
-
-def request_head(call: Call, spec: ServiceSpec, target: Target) -> bytes:
-    """The head of the request to an engine: written anew, with its own framing and key."""
-    key = f"authorization: Bearer {spec.api_key}\r\n" if spec.api_key else ""
-    return b"POST %b HTTP/1.1\r\nhost: %b\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
-        call.path.upstream.encode(),
-        target.authority.encode(),
-        key.encode(),
-        call.lines,
-        call.request_id,
-        len(call.body),
-    )

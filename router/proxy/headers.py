@@ -53,6 +53,13 @@ _NOT_DOWNSTREAM = _HOP_BY_HOP | {
     b"x-request-id",
     b"x-router-service",
     b"server-timing",
+    # what is left is counted by the router
+    b"x-ratelimit-limit-requests",
+    b"x-ratelimit-limit-tokens",
+    b"x-ratelimit-remaining-requests",
+    b"x-ratelimit-remaining-tokens",
+    b"x-ratelimit-reset-requests",
+    b"x-ratelimit-reset-tokens",
 }
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 

@@ -18,7 +18,7 @@ from router.errors import (
 )
 from router.fleet.service import Service
 from router.openai.envelope import error_event
-from router.openai.usage import UsageTap
+from router.openai.usage import Tap
 from router.proxy.exchange import Call, Exchange
 from router.proxy.headers import to_downstream
 from router.proxy.upstream import Head, UpstreamConnection, UpstreamError
@@ -56,7 +56,7 @@ class Relay:
 
     __slots__ = (
         "_call", "_connection", "_exchange", "_holds", "_loop", "_paused", "_streams", "body_bytes",
-        "done", "error", "events", "first_byte", "head", "held", "latest", "outcome", "sent",
+        "done", "error", "first_byte", "head", "held", "latest", "outcome", "sent",
         "service", "tap",
     )  # fmt: skip
 
@@ -69,7 +69,7 @@ class Relay:
         self._paused = False
         self._streams = False
         self.service = service
-        self.tap = UsageTap()
+        self.tap: Tap = call.meter.tap(streams=False)
         self.done: asyncio.Future[None] = self._loop.create_future()
         self.outcome: Outcome | None = None
         self.error: UpstreamError | None = None
@@ -77,7 +77,6 @@ class Relay:
         self.held: list[bytes] | None = None
         self.sent = self.first_byte = self.latest = 0.0
         self.body_bytes = 0
-        self.events = 0
 
     def __repr__(self) -> str:
         return f"<Relay {self.service.name} {self.outcome or 'running'} {self.body_bytes} B>"
@@ -86,6 +85,11 @@ class Relay:
     def status(self) -> int:
         """Of the answer; 0 where there was none."""
         return self.head.status if self.head is not None else 0
+
+    @property
+    def is_whole(self) -> bool:
+        """The client has got all of the answer."""
+        return self.outcome is Outcome.WHOLE
 
     # -- before ----------------------------------------------------------------------------
 
@@ -106,8 +110,14 @@ class Relay:
     def on_head(self, head: Head) -> None:
         """Hold the head: engines send it at once, even for what they have only queued."""
         self.head = head
+        self._streams = any(
+            name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+            for name, value in head.headers
+        )
         if self._holds and head.status >= 500:
             self.held = []
+        elif self._streams:
+            self.tap = self._call.meter.tap(streams=True)
 
     def on_data(self, data: bytes) -> None:
         """Pass on what one read brought."""
@@ -115,12 +125,15 @@ class Relay:
         self.body_bytes += len(data)
         if self.held is not None:
             self._hold(data)
-        elif self.first_byte:
+            return
+        data = self.tap.feed(data)
+        if not data:
+            return
+        if self.first_byte:
             self._exchange.write(data)
             self.service.cells.inter_token.observe(now - self.latest)
         else:
             self._begin(data, now)
-        self.tap.feed(data)
         self.latest = now
 
     def on_end(self) -> None:
@@ -128,8 +141,11 @@ class Relay:
         if self.held is not None:
             self._close(Outcome.FAILED)
             return
+        rest = self.tap.end()
         if not self.first_byte:
-            self._begin(b"", monotonic())
+            self._begin(rest, monotonic())
+        elif rest:
+            self._exchange.write(rest)
         self._exchange.finish()
         self._close(Outcome.WHOLE)
 
@@ -149,20 +165,18 @@ class Relay:
         head = self.head
         assert head is not None
         self.first_byte = now
-        self._streams = any(
-            name.lower() == b"content-type" and value.startswith(b"text/event-stream")
-            for name, value in head.headers
-        )
+        self._call.answered = self
         self._exchange.start(head.status, head.reason, self._lines(head, now), head.length, first)
 
     def _lines(self, head: Head, now: float) -> bytes:
         """The answer's header lines: the engine's end-to-end ones and the router's own."""
         call = self._call
         return (
-            b"%bx-request-id: %b\r\nx-router-service: %b\r\n"
+            b"%b%bx-request-id: %b\r\nx-router-service: %b\r\n"
             b"server-timing: queue;dur=%.2f, connect;dur=%.2f, ttft;dur=%.2f\r\n"
         ) % (
             to_downstream(head.headers),
+            call.meter.rate_lines(),
             call.request_id,
             self.service.name.encode(),
             call.queued_s * 1e3,
@@ -176,6 +190,7 @@ class Relay:
         assert self.held is not None
         body = b"".join(self.held)
         self.first_byte = monotonic()
+        self._call.answered = self
         lines = self._lines(self.head, self.first_byte)
         self._exchange.start(self.head.status, self.head.reason, lines, len(body), body)
         self._exchange.finish()
@@ -204,6 +219,11 @@ class Relay:
             self._connection.resume()
 
     # -- ends that the engine does not bring -----------------------------------------------
+
+    def note_progress(self) -> None:
+        """Tell the meter what the answer has cost so far; called by the sweep."""
+        if self.first_byte:
+            self._call.meter.progress(self.tap)
 
     def check(self, now: float, request_timeout_s: float, idle_timeout_s: float) -> None:
         """End the attempt if it has waited too long; called by the sweep."""

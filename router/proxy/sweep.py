@@ -34,6 +34,7 @@ async def sweep(
         await asyncio.sleep(period(limits))
         now = monotonic()
         for relay in tuple(forwarder.running):
+            relay.note_progress()
             relay.check(now, limits.request_timeout_s, limits.idle_timeout_s)
         downstream.sweep()
         upstreams.sweep()

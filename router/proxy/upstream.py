@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from router.model import ServiceSpec
+
 IDLE_LIMIT_S = 4.0
 """vLLM (uvicorn) closes a connection that is idle for 5 s, without a word."""
 CONNECT_TIMEOUT_S = 5.0
@@ -289,6 +291,31 @@ class Target:
         parts = urlsplit(url)
         tls = parts.scheme == "https"
         return cls(parts.hostname or "", parts.port or (443 if tls else 80), tls, parts.netloc)
+
+
+def request_head(
+    path: str,
+    spec: ServiceSpec,
+    target: Target,
+    lines: bytes,
+    length: int,
+    *,
+    request_id: bytes | None = None,
+) -> bytes:
+    """The head of a POST to an engine: written anew, with its own framing and the engine's key.
+
+    `lines` are further header lines, each ended by CRLF.
+    """
+    key = f"authorization: Bearer {spec.api_key}\r\n" if spec.api_key else ""
+    named = b"x-request-id: %b\r\n" % request_id if request_id is not None else b""
+    return b"POST %b HTTP/1.1\r\nhost: %b\r\n%b%b%bcontent-length: %d\r\n\r\n" % (
+        path.encode(),
+        target.authority.encode(),
+        key.encode(),
+        lines,
+        named,
+        length,
+    )
 
 
 class UpstreamPool:

@@ -65,7 +65,7 @@ _GUARDED = ("/v1", "/v2", "/inference", "/cohere")
 def make_app(settings: SimulatorSettings) -> web.Application:
     """An application that answers as one vLLM server would. Serve it with `handler_cancellation`.
 
-    Without that, sequences of clients that have gone run until their next token is due.
+    Without that, sequences of clients that have gone stay until their next token is due.
     """
     app = web.Application(
         client_max_size=settings.max_body_bytes, middlewares=[_errors, _authorize]

@@ -27,7 +27,7 @@ class Output(Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether nobody listens any more; the engine then drops the sequence."""
+        """Whether nobody listens any more; the engine then ends the sequence as aborted."""
         ...
 
     def emit(self, sequence: Sequence, token: Token) -> None:
@@ -195,6 +195,7 @@ class Engine:
     def _advance(self, sequence: Sequence) -> None:
         if sequence.output.closed:
             self.abort((sequence,))
+            sequence.output.emit(sequence, Token("", FinishReason.ABORT))
             return
         if sequence.script is None:
             token = Token("", FinishReason.STOP)

@@ -23,7 +23,8 @@ class ApiError(Exception):
         param: str | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
+        # What it quotes may hold lone surrogates, which no answer can carry.
+        self.message = message.encode("utf-8", "replace").decode()
         self.status = status
         self.kind = kind
         self.param = param

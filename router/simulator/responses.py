@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
-from router.simulator.body import Body, flag, number, read_json, string
+from router.simulator.body import Body, flag, mapping, number, read_json, string
 from router.simulator.conversation import render
 from router.simulator.engine import Sequence
 from router.simulator.errors import ApiError, missing
-from router.simulator.frontend import FRONTEND, Frontend, json_answer, new_id
+from router.simulator.frontend import FRONTEND, Frontend, json_answer, new_id, utf8
 from router.simulator.sampling import read_sampling
 from router.simulator.sse import encode, named
 from router.simulator.text import FinishReason, Token
@@ -36,6 +37,7 @@ async def responses(request: web.Request) -> web.StreamResponse:
     body = await read_json(request)
     prompt = _prompt(body, frontend)
     model = frontend.model(body)
+    utf8(json.dumps(mapping(body, "metadata"), ensure_ascii=False))  # it is sent back
     if flag(body, "background"):
         raise ApiError(_NO_STORE, kind="invalid_request_error", param="background")
     if body.get("previous_response_id") is not None:

@@ -1,0 +1,44 @@
+"""The door: how often an address may knock, then who it is. Nothing expensive comes before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+
+from router.access.identity import Identity
+from router.access.keyring import Keyring
+from router.errors import RateLimitExceeded
+from router.limits.rate import RateLimiter
+
+
+class Door:
+    """What every request for inference, and for the model list, passes first.
+
+    Args:
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, keyring: Keyring, limiter: RateLimiter, clock: Callable[[], float]) -> None:
+        self._keyring = keyring
+        self._limiter = limiter
+        self._clock = clock
+
+    def enter(self, client: int, authorization: str | None, x_api_key: str | None) -> Identity:
+        """Who asks.
+
+        Args:
+            client: what the client's address is counted under, see `router.limits.rate.key_of`.
+            authorization: the header of that name, as sent.
+            x_api_key: the header of that name, as sent.
+
+        Raises:
+            RateLimitExceeded: the address asks too often.
+            MissingApiKey, InvalidApiKey: a key is needed, and this is none.
+        """
+        wait_s = self._limiter.check(client, monotonic())
+        if wait_s is not None:
+            raise RateLimitExceeded(
+                "Your address sends requests faster than this router takes them from one address.",
+                retry_after_s=wait_s,
+            )
+        return self._keyring.identify(authorization, x_api_key, self._clock())

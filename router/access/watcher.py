@@ -1,0 +1,132 @@
+"""Keeps the keyring as the state database is, whoever writes to that: a command, another host."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent import futures
+from dataclasses import dataclass
+from pathlib import Path
+
+from router.access.keyring import Keyring
+from router.access.known import StoredKeys
+from router.log import get_logger
+from router.storage import BacklogFull, Database, KeyRow, KeyTable, StorageError
+
+_INTERVAL_S = 0.5
+# What can be wrong with a file, and with a row of it that somebody edited by hand.
+_UNREADABLE = (StorageError, ValueError, TypeError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What was in the file at one time.
+
+    Attributes:
+        seen: unequal to an earlier one's if anything may have changed.
+        set_aside: damaged files that once were it.
+        rows: of the table of keys.
+        stored: the same, as the keyring takes it.
+    """
+
+    seen: tuple[object, ...]
+    set_aside: tuple[Path, ...]
+    rows: tuple[KeyRow, ...]
+    stored: StoredKeys
+
+
+class KeyWatcher:
+    """Reads the table of keys whenever it changed; all reads are in a thread.
+
+    While the file cannot be read, what was known counts. Keys that a damaged file took with it
+    while this process ran are written into the new one.
+
+    Args:
+        keyring: told of what is read.
+        database: read, and closed by its owner.
+        interval_s: between two looks; a new or revoked key counts a little later than that.
+    """
+
+    def __init__(
+        self, keyring: Keyring, database: Database, *, interval_s: float = _INTERVAL_S
+    ) -> None:
+        self._log = get_logger("router.access")
+        self._keyring = keyring
+        self._database = database
+        self._table = KeyTable(database)
+        self._interval_s = interval_s
+        self._last: _Reading | None = None
+        self._failing = False
+
+    async def start(self) -> None:
+        """Read once, before the first request; if that fails, `run` goes on trying."""
+        await self._look()
+
+    async def run(self) -> None:
+        """Look again and again, until it is cancelled."""
+        while True:
+            await asyncio.sleep(self._interval_s)
+            await self._look()
+            self._keyring.tell_unlogged(time.time())
+
+    async def _look(self) -> None:
+        last = self._last
+        try:
+            reading = await asyncio.to_thread(self._read, last)
+        except _UNREADABLE as error:
+            self._tell_failing(error)
+            return
+        self._tell_readable()
+        if reading is not last:
+            self._last = reading
+            self._keyring.refresh_from(reading.stored)
+
+    # -- in a thread ---------------------------------------------------------------------------
+
+    def _read(self, last: _Reading | None) -> _Reading:
+        set_aside = self._database.set_aside
+        if last is not None and set(set_aside) - set(last.set_aside):
+            self._restore(last.rows)
+        # The connection is another once the file is; equal versions of two files say nothing.
+        connection, _ = self._database.change_token()
+        seen = (connection, self._table.version(), set_aside)
+        if last is not None and seen == last.seen:
+            return last
+        rows = tuple(self._table.rows())
+        return _Reading(seen, set_aside, rows, StoredKeys.of(rows, lost=bool(set_aside)))
+
+    def _restore(self, rows: tuple[KeyRow, ...]) -> None:
+        """Write into a new file what was in the damaged one.
+
+        Raises:
+            StorageError: that is not possible now.
+        """
+        there = self._table.rows()
+        taken = {row.id for row in there} | {row.sha256 for row in there}
+        missing = [row for row in rows if not {row.id, row.sha256} & taken]
+        try:
+            writes = [self._table.insert(row) for row in missing]
+            unwritten = futures.wait(writes, self._interval_s).not_done
+            if any([write.cancel() for write in unwritten]):
+                raise StorageError("keys of the damaged file could not be written to the new one")
+        except BacklogFull as error:
+            raise StorageError(str(error)) from error
+
+    # -- what is told --------------------------------------------------------------------------
+
+    def _tell_failing(self, error: Exception) -> None:
+        if self._failing:
+            return
+        self._failing = True
+        unknown = "nobody is let in by a key made with `router keys create`, nor without a key"
+        known = "keys count as they were last read"
+        self._log.error(
+            "keys_unread",
+            error=str(error),
+            consequence=unknown if self._last is None else known,
+        )
+
+    def _tell_readable(self) -> None:
+        if self._failing:
+            self._failing = False
+            self._log.warning("keys_read_again")

@@ -1,0 +1,221 @@
+"""The mutable half of a ledger: an organization's counters and what is held of them.
+
+Everything here belongs to one ledger and is changed by it alone, on one thread.
+"""
+
+from __future__ import annotations
+
+from router.ledger.values import Kind, Limits, WindowUsage
+from router.ledger.windows import Period, Window, day_of, month_of
+
+# One comparison instead of two in the hot path: no sum of tokens comes near it.
+NO_LIMIT = 1 << 62
+
+# A clock that is set back finds its windows again; three days and their months.
+_KEPT_COUNTERS = 9
+
+
+class Counter:
+    """What an organization has used of one kind in one window.
+
+    Attributes:
+        limit: the most it may use, or `NO_LIMIT`.
+        used: what is settled.
+        reserved: the sum of what open reservations hold.
+        open: of what is reserved, the part that was used already when last looked at.
+    """
+
+    __slots__ = (
+        "end",
+        "kind",
+        "limit",
+        "open",
+        "organization",
+        "period",
+        "reserved",
+        "start",
+        "used",
+    )
+
+    def __init__(self, organization: str, kind: Kind, window: Window, limit: int) -> None:
+        self.organization = organization
+        self.kind = kind
+        self.period = window.period
+        self.start = window.start
+        self.end = window.end
+        self.limit = limit
+        self.used = 0
+        self.reserved = 0
+        self.open = 0
+
+    def left(self) -> int:
+        """What a new request may take; negative after an overrun or a lowered limit."""
+        return self.limit - self.used - self.reserved
+
+    def __repr__(self) -> str:
+        return f"<Counter {self.organization!r} {self.kind} a {self.period} from {self.start}>"
+
+    def usage(self) -> WindowUsage:
+        """The present state, for telling."""
+        limited = self.limit != NO_LIMIT
+        return WindowUsage(
+            self.kind,
+            self.period,
+            self.limit if limited else None,
+            self.used,
+            self.reserved,
+            max(0, self.left()) if limited else None,
+            self.end,
+        )
+
+
+class WindowSet:
+    """The counters in force at one time, and from when (`start`) until when (`end`) they are."""
+
+    __slots__ = ("day_requests", "day_tokens", "end", "month_tokens", "start")
+
+    def __init__(self, day_tokens: Counter, month_tokens: Counter, day_requests: Counter) -> None:
+        self.day_tokens = day_tokens
+        self.month_tokens = month_tokens
+        self.day_requests = day_requests
+        # A month ends with a day: the day's bounds are the set's.
+        self.start = day_tokens.start
+        self.end = day_tokens.end
+
+    def counters(self) -> tuple[Counter, Counter, Counter]:
+        """All three, in the order in which they are told."""
+        return self.day_tokens, self.month_tokens, self.day_requests
+
+
+class Reservation:
+    """What one request holds, in the windows in which it was made, until it is settled or released.
+
+    Attributes:
+        prompt_tokens: held for the prompt.
+        granted_completion_tokens: held for the answer; it must not be let run past this.
+        clamped: whether that is less than was asked for.
+        seen_prompt_tokens: last usage seen, see `progress`.
+        seen_completion_tokens: last usage seen, see `progress`.
+        open: neither settled nor released yet.
+        touched_at: when it was made, or when it was last seen to move, or when it ended.
+    """
+
+    __slots__ = (
+        "checkpointed",
+        "clamped",
+        "granted_completion_tokens",
+        "open",
+        "prompt_tokens",
+        "seen_completion_tokens",
+        "seen_prompt_tokens",
+        "touched_at",
+        "windows",
+    )
+
+    def __init__(
+        self, windows: WindowSet, prompt_tokens: int, granted: int, clamped: bool, now: float
+    ) -> None:
+        self.windows = windows
+        self.prompt_tokens = prompt_tokens
+        self.granted_completion_tokens = granted
+        self.clamped = clamped
+        self.seen_prompt_tokens = 0
+        self.seen_completion_tokens = 0
+        self.checkpointed = 0
+        self.open = True
+        self.touched_at = now
+
+    def progress(self, prompt_tokens: int, completion_tokens: int) -> None:
+        """Note the last usage seen: totals so far, charged if nothing better is ever known."""
+        self.seen_prompt_tokens = prompt_tokens
+        self.seen_completion_tokens = completion_tokens
+
+    def __repr__(self) -> str:
+        state = "open" if self.open else "ended"
+        return (
+            f"<Reservation {state}, organization={self.windows.day_tokens.organization!r},"
+            f" prompt_tokens={self.prompt_tokens},"
+            f" granted_completion_tokens={self.granted_completion_tokens},"
+            f" seen={self.seen_prompt_tokens}+{self.seen_completion_tokens}>"
+        )
+
+
+class Account:
+    """One organization's counters.
+
+    Args:
+        organization: its id.
+        limits: what it may use.
+        now: seconds since the epoch.
+    """
+
+    __slots__ = ("_counters", "current", "limits", "organization")
+
+    def __init__(self, organization: str, limits: Limits, now: float) -> None:
+        self.organization = organization
+        self.limits = limits
+        self._counters: dict[tuple[Kind, Period, int], Counter] = {}
+        self.current = self.roll(now)
+
+    def at(self, now: float) -> WindowSet:
+        """The counters in force at a time."""
+        current = self.current
+        return current if current.start <= now < current.end else self.roll(now)
+
+    def roll(self, now: float) -> WindowSet:
+        """Make the windows of a time the current ones, with the counters they had, if any."""
+        day, month = day_of(now), month_of(now)
+        self.current = WindowSet(
+            self.counter(Kind.TOKENS, day),
+            self.counter(Kind.TOKENS, month),
+            self.counter(Kind.REQUESTS, day),
+        )
+        self._forget_old()
+        return self.current
+
+    def counter(self, kind: Kind, window: Window) -> Counter:
+        """The counter of a window, made if need be; it is the last to be forgotten."""
+        key = kind, window.period, window.start
+        found = self._counters.pop(key, None)
+        if found is None:
+            found = Counter(
+                self.organization, kind, window, _limit(self.limits, kind, window.period)
+            )
+        self._counters[key] = found
+        return found
+
+    def counters(self) -> list[Counter]:
+        """Every counter that is kept."""
+        return list(self._counters.values())
+
+    def daily_tokens(self) -> list[Counter]:
+        """Tokens by day: each reservation is in one of them."""
+        return [
+            each
+            for each in self._counters.values()
+            if each.kind is Kind.TOKENS and each.period is Period.DAY
+        ]
+
+    def apply(self, limits: Limits) -> None:
+        """Let other limits hold from now on; what is used and reserved stays."""
+        self.limits = limits
+        for each in self._counters.values():
+            each.limit = _limit(limits, each.kind, each.period)
+
+    def _forget_old(self) -> None:
+        in_force = self.current.counters()
+        for key, each in list(self._counters.items()):
+            if len(self._counters) <= _KEPT_COUNTERS:
+                return
+            if not each.reserved and each not in in_force:
+                del self._counters[key]
+
+
+def _limit(limits: Limits, kind: Kind, period: Period) -> int:
+    if kind is Kind.REQUESTS:
+        limit = limits.daily_requests
+    elif period is Period.DAY:
+        limit = limits.daily_tokens
+    else:
+        limit = limits.monthly_tokens
+    return NO_LIMIT if limit is None else limit

@@ -1,0 +1,242 @@
+"""The ledger in memory: where every decision is made, also for ledgers that persist."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+
+from router.ledger.accounts import NO_LIMIT, Account, Counter, Reservation, WindowSet
+from router.ledger.base import Ledger
+from router.ledger.values import Limits, Refusal, Tightest, WindowUsage
+from router.log import get_logger
+from router.model import Usage
+
+# Far longer than any timeout of an exchange: what is older was leaked.
+LEAKED_AFTER_S = 3_600.0
+LEAK_SEARCH_S = 60.0
+_UNLIMITED = Limits()
+
+
+class MemoryLedger(Ledger):
+    """Counts in dictionaries; a restart begins at zero.
+
+    Args:
+        limits: by organization.
+        clock: seconds since the epoch, for what goes on in the background.
+    """
+
+    def __init__(
+        self, limits: Mapping[str, Limits], *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._limits = dict(limits)
+        self._clock = clock
+        self._accounts: dict[str, Account] = {}
+        self._open: set[Reservation] = set()
+        self._overruns = 0
+        self._log = get_logger("router.ledger")
+
+    def reserve(
+        self,
+        organization: str,
+        prompt_tokens: int,
+        completion_tokens: int,
+        now: float,
+        clamp_to: int = 1,
+    ) -> Reservation | Refusal:
+        """See `Ledger.reserve`."""
+        account = self._accounts.get(organization) or self._new_account(organization, now)
+        windows = account.current
+        if not windows.start <= now < windows.end:
+            windows = account.roll(now)
+        day, month, requests = windows.day_tokens, windows.month_tokens, windows.day_requests
+        left = day.limit - day.used - day.reserved
+        left_of_month = month.limit - month.used - month.reserved
+        left = min(left, left_of_month)
+        granted = completion_tokens
+        if prompt_tokens + granted > left:
+            granted = left - prompt_tokens
+            least = min(completion_tokens, max(1, clamp_to))
+            if granted < least:
+                return _refusal(windows, prompt_tokens + least)
+        if requests.used + requests.reserved >= requests.limit:
+            return _refusal(windows, prompt_tokens + min(granted, max(1, clamp_to)))
+        held = prompt_tokens + granted
+        day.reserved += held
+        month.reserved += held
+        requests.reserved += 1
+        clamped = granted < completion_tokens
+        reservation = Reservation(windows, prompt_tokens, granted, clamped, now)
+        self._open.add(reservation)
+        return reservation
+
+    def settle(self, reservation: Reservation, usage: Usage | None, now: float) -> bool:
+        """See `Ledger.settle`."""
+        if not reservation.open:
+            return False
+        if usage is None:
+            tokens = reservation.seen_prompt_tokens + reservation.seen_completion_tokens
+        else:
+            tokens = usage.prompt_tokens + usage.completion_tokens
+        held = self._end(reservation, now)
+        if tokens > held:
+            self._overruns += 1
+        windows = reservation.windows
+        if tokens > 0:
+            windows.day_tokens.used += tokens
+            windows.month_tokens.used += tokens
+        windows.day_requests.used += 1
+        self._changed(windows)
+        return True
+
+    def release(self, reservation: Reservation, now: float) -> bool:
+        """See `Ledger.release`."""
+        if not reservation.open:
+            return False
+        checkpointed = reservation.checkpointed
+        self._end(reservation, now)
+        if checkpointed:
+            self._changed(reservation.windows)
+        return True
+
+    def configure(self, limits: Mapping[str, Limits]) -> None:
+        """See `Ledger.configure`."""
+        self._limits = dict(limits)
+        for organization, account in self._accounts.items():
+            account.apply(self._limits.get(organization, _UNLIMITED))
+
+    def windows(self, organization: str, now: float) -> list[WindowUsage]:
+        """See `Ledger.windows`."""
+        return [each.usage() for each in self._look_up(organization, now).counters()]
+
+    def tightest(self, organization: str, now: float) -> Tightest:
+        """See `Ledger.tightest`."""
+        windows = self._look_up(organization, now)
+        day, month, requests = windows.day_tokens, windows.month_tokens, windows.day_requests
+        tokens = month if month.left() < day.left() else day
+        return Tightest(
+            None if tokens.limit == NO_LIMIT else tokens.usage(),
+            None if requests.limit == NO_LIMIT else requests.usage(),
+        )
+
+    def organizations(self) -> list[str]:
+        """See `Ledger.organizations`."""
+        return sorted(self._limits.keys() | self._accounts.keys())
+
+    def open_count(self) -> int:
+        """See `Ledger.open_count`."""
+        return len(self._open)
+
+    def reserved_total(self, organization: str) -> int:
+        """See `Ledger.reserved_total`."""
+        account = self._accounts.get(organization)
+        if account is None:
+            return 0
+        return sum(each.reserved for each in account.daily_tokens())
+
+    def discrepancies(self) -> list[str]:
+        """See `Ledger.discrepancies`."""
+        expected: defaultdict[Counter, int] = defaultdict(int)
+        for each in self._open:
+            held = each.prompt_tokens + each.granted_completion_tokens
+            expected[each.windows.day_tokens] += held
+            expected[each.windows.month_tokens] += held
+            expected[each.windows.day_requests] += 1
+        kept = {each for account in self._accounts.values() for each in account.counters()}
+        return [
+            f"{each!r} holds {each.reserved}, its open reservations {expected[each]}"
+            for each in kept | expected.keys()
+            if each.reserved != expected[each]
+        ]
+
+    def checkpoint(self, now: float) -> None:
+        """Look at every open reservation: what it has used so far, and whether it moved."""
+        for reservation in self._open:
+            seen = reservation.seen_prompt_tokens + reservation.seen_completion_tokens
+            if seen != reservation.checkpointed:
+                reservation.touched_at = now
+                _set_checkpoint(reservation, seen)
+                self._changed(reservation.windows)
+
+    def expire(self, now: float, idle_s: float) -> int:
+        """See `Ledger.expire`."""
+        self.checkpoint(now)
+        leaked = [each for each in self._open if now - each.touched_at >= idle_s]
+        for each in leaked:
+            self._log.error("reservation_leaked", reservation=repr(each))
+            self.settle(each, None, now)
+        return len(leaked)
+
+    @property
+    def overruns(self) -> int:
+        """See `Ledger.overruns`."""
+        return self._overruns
+
+    async def start(self, now: float) -> None:
+        """There is nothing to take over."""
+
+    async def run(self) -> None:
+        """Mend what was leaked."""
+        while True:
+            await asyncio.sleep(LEAK_SEARCH_S)
+            self.expire(self._clock(), LEAKED_AFTER_S)
+
+    async def close(self, now: float) -> None:
+        """There is nothing to leave."""
+
+    def _changed(self, windows: WindowSet) -> None:
+        """Settled or checkpointed usage of these windows is new; for ledgers that persist."""
+
+    def _end(self, reservation: Reservation, now: float) -> int:
+        """Take a reservation out of everything that counts it; returns the tokens that it held."""
+        reservation.open = False
+        reservation.touched_at = now
+        self._open.discard(reservation)
+        if reservation.checkpointed:
+            _set_checkpoint(reservation, 0)
+        windows = reservation.windows
+        held = reservation.prompt_tokens + reservation.granted_completion_tokens
+        windows.day_tokens.reserved -= held
+        windows.month_tokens.reserved -= held
+        windows.day_requests.reserved -= 1
+        return held
+
+    def _new_account(self, organization: str, now: float) -> Account:
+        limits = self._limits.get(organization, _UNLIMITED)
+        account = self._accounts[organization] = Account(organization, limits, now)
+        return account
+
+    def _look_up(self, organization: str, now: float) -> WindowSet:
+        """The counters in force; asking alone makes no account."""
+        account = self._accounts.get(organization)
+        if account is None:
+            return Account(organization, self._limits.get(organization, _UNLIMITED), now).current
+        return account.at(now)
+
+
+def _set_checkpoint(reservation: Reservation, seen: int) -> None:
+    """Count `seen` tokens of an open reservation, and its request, as used so far; 0: neither."""
+    windows = reservation.windows
+    more = seen - reservation.checkpointed
+    windows.day_tokens.open += more
+    windows.month_tokens.open += more
+    windows.day_requests.open += (seen > 0) - (reservation.checkpointed > 0)
+    reservation.checkpointed = seen
+
+
+def _refusal(windows: WindowSet, tokens: int) -> Refusal:
+    """Of the windows without room for so many tokens, or a request, name the one that ends last."""
+    short = [each for each in (windows.day_tokens, windows.month_tokens) if each.left() < tokens]
+    if windows.day_requests.left() < 1:
+        short.append(windows.day_requests)
+    worst = max(short, key=lambda each: each.end)
+    return Refusal(
+        kind=worst.kind,
+        period=worst.period,
+        limit=worst.limit,
+        used=worst.used,
+        reserved=worst.reserved,
+        requested=1 if worst is windows.day_requests else tokens,
+        resets_at=worst.end,
+    )

@@ -1,0 +1,206 @@
+"""The ledger that outlives its process: memory decides, the disk follows within 100 ms."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from router.ledger.accounts import Account, Counter, WindowSet
+from router.ledger.memory import LEAK_SEARCH_S, LEAKED_AFTER_S, MemoryLedger
+from router.ledger.values import Kind, Limits, WindowUsage
+from router.ledger.windows import Period, Window
+from router.storage import (
+    BacklogFull,
+    Database,
+    Recovery,
+    StorageError,
+    StoredWindow,
+    UsageTable,
+)
+
+# A burst within this time is one row; the rest of the 100 ms is the disk's.
+_GATHER_S = 0.04
+# With the gathering and the disk's time well within the second that a crash may cost.
+_CHECKPOINT_S = 0.5
+_KEEP_S = 400 * 86_400.0
+# A clock that is set back after a start finds what was used.
+_LOOK_BACK_S = 2 * 86_400.0
+_PATIENCE_S = 5.0
+
+
+class SqliteLedger(MemoryLedger):
+    """Decides in memory; what is settled is on disk within 100 ms, what is open within a second.
+
+    While the disk is at fault it goes on in memory and catches up afterwards. If the file cannot
+    even be read at the start, the usage in it is added as soon as it can.
+
+    Args:
+        database: where usage is kept; its owner closes it, after this ledger.
+        limits: by organization.
+        clock: seconds since the epoch, for what goes on in the background.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        limits: Mapping[str, Limits],
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(limits, clock=clock)
+        self._database = database
+        self._usage = UsageTable(database)
+        self._unsaved: set[WindowSet] = set()
+        self._woken = asyncio.Event()
+        self._recovery: Recovery | None = None
+        self._recovered = False
+        self._generation = 0
+
+    async def start(self, now: float) -> None:
+        """Read what an earlier process left, and settle what it had open at its last checkpoint.
+
+        Waits a few seconds for a disk at fault, then goes on without it.
+        """
+        recovery = self.recover(now)
+        await asyncio.to_thread(recovery.wait, _PATIENCE_S)
+        if not self._adopt(now):
+            self._log.error(
+                "ledger_unread",
+                error=self._database.status().last_error,
+                consequence="usage from before this start counts once the file can be read",
+            )
+
+    async def run(self) -> None:
+        """Keep the disk up to date, and mend what was leaked."""
+        checkpoint_at = leaks_at = 0.0
+        while True:
+            await self._sleep()
+            now = self._clock()
+            elapsed = time.monotonic()
+            if elapsed >= checkpoint_at:
+                checkpoint_at = elapsed + _CHECKPOINT_S
+                self.checkpoint(now)
+            if elapsed >= leaks_at:
+                leaks_at = elapsed + LEAK_SEARCH_S
+                self.expire(now, LEAKED_AFTER_S)
+            self.flush(now)
+
+    async def close(self, now: float) -> None:
+        """Bring everything to disk, open reservations too: the next start settles those."""
+        self.checkpoint(now)
+        self.flush(now)
+        try:
+            written = self._database.flushed()
+            await asyncio.to_thread(written.result, _PATIENCE_S)
+        except (TimeoutError, BacklogFull, StorageError) as error:
+            self._log.critical("ledger_unsaved", error=str(error))
+
+    def recover(self, now: float) -> Recovery:
+        """Begin to read what an earlier process left; `flush` takes it over once it is there."""
+        self._recovery = self._usage.recover(since=now - _LOOK_BACK_S, keep_since=now - _KEEP_S)
+        return self._recovery
+
+    def flush(self, now: float) -> None:
+        """Hand what is new to the writer; does not wait for the disk."""
+        self._woken.clear()
+        if not self._adopt(now):
+            return
+        try:
+            self._put_unsaved()
+        except BacklogFull as error:
+            # The set keeps what it has, and is no larger than the windows there are.
+            self._log.error("ledger_backlog_full", error=str(error))
+
+    def _changed(self, windows: WindowSet) -> None:
+        self._unsaved.add(windows)
+        self._woken.set()
+
+    async def _sleep(self) -> None:
+        """Until the next checkpoint, or shortly after something was settled."""
+        try:
+            async with asyncio.timeout(_CHECKPOINT_S):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(_GATHER_S)
+
+    def _put_unsaved(self) -> None:
+        generation = self._database.generation
+        if generation != self._generation:
+            # A new file knows nothing: it gets everything.
+            self._usage.put(map(_stored, self._all_counters()))
+        elif self._unsaved:
+            counters = {each for windows in self._unsaved for each in windows.counters()}
+            self._usage.put(map(_stored, counters))
+        self._unsaved = set()
+        self._generation = generation
+
+    def _all_counters(self) -> list[Counter]:
+        return [each for account in self._accounts.values() for each in account.counters()]
+
+    # -- what an earlier process left ----------------------------------------------------------
+
+    def _adopt(self, now: float) -> bool:
+        """Whether usage from before is known; takes it over as soon as it is there."""
+        if self._recovered:
+            return True
+        recovery = self._recovery or self.recover(now)
+        if not recovery.done():
+            return False
+        self._recovered = True
+        for row in recovery.windows():
+            account = self._accounts.get(row.organization)
+            _add(account or self._new_account(row.organization, now), row)
+        self._tell_settled(recovery.left_open())
+        return True
+
+    def _tell_settled(self, left_open: list[StoredWindow]) -> None:
+        daily = [each for each in left_open if each.period == Period.DAY]
+        if daily:
+            self._log.warning(
+                "ledger_recovered",
+                reason="the last process ended with open reservations",
+                requests=sum(each.open for each in daily if each.kind == Kind.REQUESTS),
+                tokens=sum(each.open for each in daily if each.kind == Kind.TOKENS),
+            )
+
+
+def stored_usage(
+    database: Database, limits: Mapping[str, Limits], now: float
+) -> dict[str, list[WindowUsage]]:
+    """Every organization's windows from disk alone, for commands beside a daemon. Blocks.
+
+    What is open is told as reserved, and is the last checkpoint's.
+
+    Raises:
+        StorageError: the file cannot be read now.
+    """
+    accounts = {name: Account(name, each, now) for name, each in limits.items()}
+    for row in UsageTable(database).in_force(now):
+        if row.organization not in accounts:
+            accounts[row.organization] = Account(row.organization, Limits(), now)
+        _add(accounts[row.organization], row).reserved = row.open
+    return {
+        name: [each.usage() for each in account.at(now).counters()]
+        for name, account in sorted(accounts.items())
+    }
+
+
+def _add(account: Account, row: StoredWindow) -> Counter:
+    window = Window(Period(row.period), row.period_start, row.period_end)
+    counter = account.counter(Kind(row.kind), window)
+    counter.used += row.used
+    return counter
+
+
+def _stored(counter: Counter) -> StoredWindow:
+    return StoredWindow(
+        counter.organization,
+        counter.kind,
+        counter.period,
+        counter.start,
+        counter.end,
+        counter.used,
+        counter.open,
+    )

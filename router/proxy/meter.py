@@ -1,0 +1,301 @@
+"""What a request may cost and did cost: reserved before it is sent, settled once.
+
+The bound on a prompt is its bytes; only where that no longer fits in what is left is the engine
+asked to count, so the question costs nobody anything until the end of a quota is near.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from router.errors import InsufficientQuota, RouterError
+from router.fleet.fleet import Fleet
+from router.fleet.service import Service
+from router.ledger import Kind, Ledger, Refusal, Reservation, WindowUsage
+from router.limits.estimate import PromptFrames
+from router.log import get_logger
+from router.model import Usage
+from router.openai.cost import Cost, most
+from router.openai.paths import BY_UPSTREAM
+from router.openai.usage import Tap, UsageFilter, UsageTap
+from router.proxy.admit import Wanted
+from router.proxy.ask import ask
+from router.proxy.upstream import UpstreamError, Upstreams, request_head
+
+_log = get_logger("router.proxy")
+_TOKENIZE = BY_UPSTREAM["/tokenize"]
+_TOKENIZE_TIMEOUT_S = 5.0
+_BYTES_A_TOKEN = 4
+_JSON_LINE = b"content-type: application/json\r\n"
+
+
+class _Count(msgspec.Struct):
+    count: int
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+_decode_count = msgspec.json.Decoder(_Count).decode
+_decode_options = msgspec.json.Decoder(_StreamOptions | None).decode
+
+
+class Answered(Protocol):
+    """An answer of which the client has got at least one byte."""
+
+    service: Service
+    tap: Tap
+
+    @property
+    def status(self) -> int:
+        """HTTP status."""
+
+    @property
+    def is_whole(self) -> bool:
+        """The client has got all of it."""
+
+
+class Unmetered:
+    """The meter of a request that nobody pays for. Also the interface of the others.
+
+    Attributes:
+        changes: fields of the body that must be sent with these values.
+    """
+
+    changes: dict[str, Any] = {}  # noqa: RUF012 - never written
+
+    def tap(self, *, streams: bool) -> Tap:  # noqa: ARG002
+        """What reads the usage of an answer."""
+        return UsageTap()
+
+    def rate_lines(self) -> bytes:
+        """The `x-ratelimit-*` header lines of the answer, each ended by CRLF."""
+        return b""
+
+    def progress(self, tap: Tap) -> None:
+        """Note what an answer has cost so far."""
+
+    def close(self, answered: Answered | None) -> None:
+        """Charge what was answered, or nothing. Does not await; a second call does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What usage the engine is asked to tell in a stream, and what of it the client wanted."""
+
+    keep_last: bool
+    keep_each: bool
+    continuous: bool
+
+
+@dataclass(slots=True)
+class Meter(Unmetered):
+    """One request's reservation, from before it is sent to after it has ended.
+
+    Attributes:
+        metering: that it belongs to.
+        organization: who pays.
+        wanted: the request.
+        cost: the most it may cost.
+        reservation: what the ledger holds for it.
+    """
+
+    metering: Metering
+    organization: str
+    wanted: Wanted
+    cost: Cost
+    reservation: Reservation
+    changes: dict[str, Any] = field(default_factory=dict)
+    _asked: _Asked | None = None
+
+    def limit_answer(self) -> None:
+        """Have the engine stop where the reservation ends, if it would not by itself."""
+        cost = self.cost
+        if cost.limit_field is not None and (self.reservation.clamped or cost.must_limit):
+            each = self.reservation.granted_completion_tokens // cost.choices
+            self.changes[cost.limit_field] = max(1, each)
+
+    def ask_for_usage(self, *, continuous: bool) -> None:
+        """Have a chat or completions stream tell its usage."""
+        raw = self.wanted.fields.stream_options
+        try:
+            told = _decode_options(raw) or _StreamOptions()
+        except msgspec.ValidationError:
+            return  # the engine refuses these options, and says why
+        keep_last = bool(told.include_usage)
+        keep_each = keep_last and bool(told.continuous_usage_stats)
+        self._asked = _Asked(keep_last, keep_each, continuous or keep_each)
+        if keep_last and (keep_each or not continuous):
+            return
+        options = msgspec.json.decode(raw) or {}
+        options["include_usage"] = True
+        if continuous:
+            options["continuous_usage_stats"] = True
+        self.changes["stream_options"] = options
+
+    def tap(self, *, streams: bool) -> Tap:
+        """What reads the usage of an answer, and takes out what the client did not ask for."""
+        asked = self._asked
+        if asked is None or not streams:
+            return UsageTap()
+        return UsageFilter(
+            keep_last=asked.keep_last, keep_each=asked.keep_each, continuous=asked.continuous
+        )
+
+    def rate_lines(self) -> bytes:
+        """What is left of the organization's tightest windows."""
+        return self.metering.rate_lines(self.organization)
+
+    def progress(self, tap: Tap) -> None:
+        """Note what an answer has cost so far, in case the router does not live to its end."""
+        usage = tap.usage
+        self.reservation.progress(usage.prompt_tokens, usage.completion_tokens)
+
+    def close(self, answered: Answered | None) -> None:
+        """Charge what was answered; nothing for what failed before its first byte or by status."""
+        if answered is None or answered.status >= 400:
+            self.metering.release(self)
+            return
+        self.metering.settle(self, self._used(answered))
+
+    def _used(self, answered: Answered) -> Usage:
+        """As the engine told, or, where it has not told all, at least an event a token."""
+        usage = answered.tap.usage
+        continuous = self._asked is not None and self._asked.continuous
+        if not self.cost.prompt_tokens or (usage.total and (answered.is_whole or continuous)):
+            return usage
+        if answered.is_whole:
+            self.metering.note_silent(answered.service.name)
+        prompt = usage.prompt_tokens or len(self.wanted.body) // _BYTES_A_TOKEN
+        completion = max(usage.completion_tokens, answered.tap.events)
+        return Usage(prompt, completion if self.cost.completion_tokens else 0)
+
+
+class Metering:
+    """Opens and ends meters over the ledger.
+
+    Args:
+        ledger: decides.
+        fleet, upstreams: to ask an engine for an exact count.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self, ledger: Ledger, fleet: Fleet, upstreams: Upstreams, clock: Callable[[], float]
+    ) -> None:
+        self._ledger = ledger
+        self._fleet = fleet
+        self._upstreams = upstreams
+        self._clock = clock
+        self._frames = PromptFrames()
+        self._silent: set[str] = set()
+
+    async def open(self, organization: str, wanted: Wanted) -> Meter:
+        """Reserve what `wanted` may cost. Awaits only where the end of a quota is near.
+
+        Raises:
+            InsufficientQuota: it does not fit in what is left.
+        """
+        cost = self._cost(wanted)
+        outcome = self._reserve(organization, cost, clamp_to=cost.completion_tokens)
+        if isinstance(outcome, Refusal) and outcome.kind is Kind.TOKENS:
+            if cost.exact:
+                counted = await self._count(wanted)
+                cost = self._cost(wanted, counted) if counted is not None else cost
+            outcome = self._reserve(organization, cost, clamp_to=cost.choices)
+        if isinstance(outcome, Refusal):
+            raise self._refused(organization, outcome)
+        meter = Meter(self, organization, wanted, cost, outcome)
+        meter.limit_answer()
+        if wanted.fields.stream and wanted.path.kind in {"chat", "completions"}:
+            meter.ask_for_usage(continuous=self._has_token_quota(organization))
+        return meter
+
+    def _cost(self, wanted: Wanted, counted: int | None = None) -> Cost:
+        return most(
+            wanted.path,
+            wanted.fields,
+            wanted.body,
+            context=self._fleet.context_length(wanted.model),
+            frame=self._frames.frame(wanted.model),
+            counted=counted,
+        )
+
+    def _reserve(self, organization: str, cost: Cost, clamp_to: int) -> Reservation | Refusal:
+        return self._ledger.reserve(
+            organization, cost.prompt_tokens, cost.completion_tokens, self._clock(), clamp_to
+        )
+
+    async def _count(self, wanted: Wanted) -> int | None:
+        """The prompt's true size, from an engine; None where none tells."""
+        try:
+            lease = self._fleet.take(wanted.model)
+        except RouterError:
+            return None
+        try:
+            spec = lease.service.spec
+            pool = self._upstreams.pool(spec.url)
+            body = wanted.with_changes({})
+            head = request_head(_TOKENIZE.upstream, spec, pool.target, _JSON_LINE, len(body))
+            async with asyncio.timeout(_TOKENIZE_TIMEOUT_S):
+                status, answer = await ask(pool, head, body)
+            return _decode_count(answer).count if status == 200 else None
+        except (UpstreamError, TimeoutError, msgspec.MsgspecError) as error:
+            _log.warning("tokenize_failed", service=lease.service.name, error=str(error))
+            return None
+        finally:
+            lease.release()
+
+    def settle(self, meter: Meter, usage: Usage) -> None:
+        """Charge `usage`, and learn from it."""
+        self._ledger.settle(meter.reservation, usage, self._clock())
+        self._frames.learn(meter.wanted.model, meter.cost.prompt_tokens, usage.prompt_tokens)
+
+    def release(self, meter: Meter) -> None:
+        """Charge nothing."""
+        self._ledger.release(meter.reservation, self._clock())
+
+    def note_silent(self, service: str) -> None:
+        """Say, once a service, that its tokens are counted by events."""
+        if service not in self._silent:
+            self._silent.add(service)
+            _log.warning("usage_not_reported", service=service, counted_by="events")
+
+    def _has_token_quota(self, organization: str) -> bool:
+        return self._ledger.tightest(organization, self._clock()).tokens is not None
+
+    def rate_lines(self, organization: str) -> bytes:
+        """The `x-ratelimit-*` header lines of an organization; nothing for what has no limit."""
+        now = self._clock()
+        tightest = self._ledger.tightest(organization, now)
+        return _lines(b"requests", tightest.requests, now) + _lines(b"tokens", tightest.tokens, now)
+
+    def _refused(self, organization: str, refusal: Refusal) -> InsufficientQuota:
+        when = f"{refusal.kind} a {refusal.period}"
+        return InsufficientQuota(
+            f"The quota of {refusal.limit} {when} of organization `{organization}` is used up: "
+            f"{refusal.used} used, {refusal.reserved} reserved by running requests, "
+            f"{refusal.requested} needed for this one. It ends at {_utc(refusal.resets_at)}.",
+            retry_after_s=refusal.retry_after_s(self._clock()),
+        )
+
+
+def _lines(kind: bytes, window: WindowUsage | None, now: float) -> bytes:
+    if window is None:
+        return b""
+    return (
+        b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %ds\r\n"
+        % (kind, window.limit or 0, kind, window.remaining or 0, kind, window.resets_at - now)
+    )
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

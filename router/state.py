@@ -1,0 +1,67 @@
+"""What outlives a request, and most of it the process: the database, the ledger, the keys."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from router.access.keyring import Keyring
+from router.access.watcher import KeyWatcher
+from router.config import Settings
+from router.config.settings import OrganizationSettings
+from router.ledger import Ledger, Limits, MemoryLedger, SqliteLedger
+from router.storage import Database
+
+
+class State:
+    """Opens, runs and closes the three in their order.
+
+    Args:
+        settings: for the organizations, their limits and their keys.
+        path: of the database; None keeps usage in memory and knows no stored keys.
+    """
+
+    def __init__(self, settings: Settings, path: Path | None) -> None:
+        self.database = Database.open(path) if path is not None else None
+        self.keyring = Keyring(settings.organizations, stored=self.database is not None)
+        self.ledger: Ledger
+        if self.database is None:
+            self.ledger, self._watcher = MemoryLedger({}), None
+        else:
+            self.ledger = SqliteLedger(self.database, {})
+            self._watcher = KeyWatcher(self.keyring, self.database)
+        self.keyring.on_change(self._set_limits)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def configure(self, settings: Settings) -> None:
+        """Take over the organizations of new settings."""
+        self.keyring.configure(settings.organizations)
+
+    def _set_limits(self, organizations: Sequence[OrganizationSettings]) -> None:
+        self.ledger.configure({each.id: limits_of(each) for each in organizations})
+
+    async def start(self) -> None:
+        """Take over what an earlier process left, and keep it up to date from now on."""
+        await self.ledger.start(time.time())
+        self._tasks = [asyncio.create_task(self.ledger.run(), name="ledger")]
+        if self._watcher is not None:
+            await self._watcher.start()
+            self._tasks.append(asyncio.create_task(self._watcher.run(), name="keys"))
+
+    async def close(self) -> None:
+        """Leave everything on disk."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.ledger.close(time.time())
+        if self.database is not None:
+            await asyncio.to_thread(self.database.close)
+
+
+def limits_of(organization: OrganizationSettings) -> Limits:
+    """What an organization may use."""
+    return Limits(
+        organization.daily_tokens, organization.monthly_tokens, organization.daily_requests
+    )
