@@ -21,8 +21,9 @@ from router.api.gauges import connection_gauges, fleet_gauges, ledger_gauges, st
 from router.api.models import ModelPages
 from router.api.pages import StatusPages
 from router.api.usage import UsagePages
-from router.config import ConfigurationError, Settings, service_specs
+from router.config import ConfigurationError, Problem, Settings, service_specs
 from router.config.settings import ServerSettings
+from router.errors import Draining, RouterError
 from router.fleet.fleet import Fleet
 from router.fleet.prober import Prober
 from router.limits.rate import RateLimiter
@@ -32,7 +33,7 @@ from router.proxy.downstream import Downstream
 from router.proxy.forward import Forwarder
 from router.proxy.meter import Metering
 from router.proxy.pipeline import Pipeline
-from router.proxy.sweep import sweep
+from router.proxy.sweep import Sweeper
 from router.proxy.upstream import Upstreams
 from router.routes import Dispatch
 from router.routing import POLICIES
@@ -67,17 +68,27 @@ class Daemon:
             self.metrics,
             policy=POLICIES[settings.routing.policy],
             aliases=settings.aliases,
+            ejection=settings.ejection,
         )
         self.upstreams = Upstreams(asyncio.get_running_loop())
         self.prober = Prober(self.fleet, lambda: self._settings.health)
         self.forwarder = Forwarder(
-            self.fleet, self.upstreams, lambda: self._settings, self.prober.suspect
+            self.fleet, self.upstreams, lambda: self._settings.limits, self.prober.suspect
         )
         self._limiter = RateLimiter(*_rate(settings))
         self.dispatch = self._dispatch()
         self.downstream = Downstream(self._serve, self._server_settings)
+        self._sweeper = Sweeper(
+            self._server_settings,
+            downstream=self.downstream,
+            forwarder=self.forwarder,
+            upstreams=self.upstreams,
+            fleet=self.fleet,
+            metrics=self.metrics,
+        )
         self.metrics.add_source(self._gauges)
-        self.fleet.subscribe(self._fleet_changed)
+        self.fleet.on_change(self._fleet_changed)
+        self.fleet.on_down(self.forwarder.service_down)
 
     def _dispatch(self) -> Dispatch:
         door = Door(self.state.keyring, self._limiter, time.time)
@@ -89,7 +100,8 @@ class Daemon:
             Metering(self.state.ledger, self.fleet, self.upstreams, time.time),
             self.forwarder,
             self.metrics,
-            draining=self._draining,
+            closed=self._closed,
+            limits=self._server_settings,
         )
         status = StatusPages(
             self.fleet, self.metrics, lambda: self._phase, usage.organizations, guard.is_admin
@@ -129,8 +141,8 @@ class Daemon:
             backlog=_BACKLOG,
         )
         await self.prober.start()
-        sweeper = asyncio.create_task(
-            sweep(self._server_settings, self.downstream, self.forwarder, self.upstreams),
+        sweeping = asyncio.create_task(
+            self._sweeper.run(),
             name="sweep",
         )
         gc.collect()
@@ -144,8 +156,8 @@ class Daemon:
             yield url
         finally:
             server.close()
-            sweeper.cancel()
-            await asyncio.gather(sweeper, return_exceptions=True)
+            sweeping.cancel()
+            await asyncio.gather(sweeping, return_exceptions=True)
             await self.prober.stop()
             await self.downstream.shutdown(_LAST_WORDS_S)
             self.upstreams.close()
@@ -172,8 +184,7 @@ class Daemon:
             wait.cancel()
         if self.dispatch.active:
             _log.warning("drain_cut_short", in_flight=self.dispatch.active)
-        for relay in tuple(self.forwarder.running):
-            relay.shut_down()
+        self.forwarder.shut_down()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S):
                 await self.dispatch.idle.wait()
@@ -196,7 +207,11 @@ class Daemon:
         self._settings = settings
         self.state.configure(settings)
         self._limiter.configure(*_rate(settings))
-        self.fleet.configure(policy=POLICIES[settings.routing.policy], aliases=settings.aliases)
+        self.fleet.configure(
+            policy=POLICIES[settings.routing.policy],
+            aliases=settings.aliases,
+            ejection=settings.ejection,
+        )
         self.fleet.publish("yaml", service_specs(settings))
         self.dispatch.configure(settings)
         _log.info("reloaded", services=len(settings.services))
@@ -209,8 +224,11 @@ class Daemon:
     def _server_settings(self) -> ServerSettings:
         return self._settings.server
 
-    def _draining(self) -> float | None:
-        return self._settings.server.drain_timeout_s if self._phase == "draining" else None
+    def _closed(self) -> RouterError | None:
+        if self._phase != "draining":
+            return None
+        wait_s = self._settings.server.drain_timeout_s
+        return Draining("The router is shutting down.", retry_after_s=wait_s)
 
     def _fleet_changed(self) -> None:
         self.upstreams.retain(service.spec.url for service in self.fleet.services)
@@ -237,6 +255,19 @@ class Daemon:
         finally:
             for number in handlers:
                 loop.remove_signal_handler(number)
+
+
+def check_supported(settings: Settings) -> None:
+    """Refuse what the configuration may say and this release cannot do.
+
+    Raises:
+        ConfigurationError: naming the key and what would be right.
+    """
+    policy = settings.routing.policy
+    if policy not in POLICIES:
+        known = " or ".join(POLICIES)
+        message = f"{policy} is not available in this release; write {known}"
+        raise ConfigurationError((Problem("configuration", None, "routing.policy", message),))
 
 
 def _rate(settings: Settings) -> tuple[float, int]:

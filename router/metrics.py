@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.core import (
@@ -29,6 +30,10 @@ FINE_SECONDS = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1,
 )  # fmt: skip
 """Bucket bounds for what the router itself takes: 50 µs to 1 s."""
+
+
+_FOLD_AT = 512
+_STATUS_CLASS = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 class Histogram:
@@ -58,30 +63,166 @@ class Histogram:
         return rows
 
 
+class RollingMinute:
+    """Sums over the last minute, in six slots of ten seconds."""
+
+    __slots__ = ("_slots", "_stamps")
+    _SLOT_S = 10.0
+    _COUNT = 6
+
+    def __init__(self) -> None:
+        self._slots = [[0.0] * 5 for _ in range(self._COUNT)]
+        self._stamps = [-1] * self._COUNT
+
+    def add(self, now: float, duration_s: float, ttft_s: float | None, tokens: int) -> None:
+        """Count one finished exchange."""
+        stamp = int(now / self._SLOT_S)
+        place = stamp % self._COUNT
+        slot = self._slots[place]
+        if self._stamps[place] != stamp:
+            self._stamps[place] = stamp
+            slot[:] = [0.0] * 5
+        slot[0] += 1
+        slot[1] += duration_s
+        if ttft_s is not None:
+            slot[2] += 1
+            slot[3] += ttft_s
+        slot[4] += tokens
+
+    def means(self, now: float) -> dict[str, float]:
+        """`response_time` and `ttft` in seconds (0 without any), `tokens_per_second`."""
+        count, duration, first_count, first, tokens = self._sums(now)
+        return {
+            "response_time": duration / count if count else 0.0,
+            "ttft": first / first_count if first_count else 0.0,
+            "tokens_per_second": tokens / (self._SLOT_S * self._COUNT),
+        }
+
+    def ended(self, now: float) -> float:
+        """Exchanges that ended in the last minute."""
+        return self._sums(now)[0]
+
+    def _sums(self, now: float) -> list[float]:
+        oldest = int(now / self._SLOT_S) - self._COUNT + 1
+        live = [s for s, stamp in zip(self._slots, self._stamps, strict=True) if stamp >= oldest]
+        return [sum(slot[place] for slot in live) for place in range(5)]
+
+
+class Sample(NamedTuple):
+    """What one ended attempt leaves behind. Times are seconds.
+
+    Attributes:
+        ended: monotonic.
+        path: kind of the path.
+        status: of the answer, 0 without one.
+        fault: kind of the engine's fault, if it was one.
+        aborted: the client left before the end.
+        broke: the engine did, after the first byte.
+        whole: the client got all of it.
+        sent: it was sent to the engine.
+        duration_s: from the request's head to now.
+        ttft_s: to the first byte of the answer; None without one.
+        queued_s: wait for a slot.
+        overhead_s: the router's own share until it was sent.
+        request_bytes: of the body.
+        response_bytes: of the body.
+        prompt_tokens: as the engine told.
+        completion_tokens: as the engine told.
+    """
+
+    ended: float
+    path: str
+    status: int
+    fault: str | None
+    aborted: bool
+    broke: bool
+    whole: bool
+    sent: bool
+    duration_s: float
+    ttft_s: float | None
+    queued_s: float
+    overhead_s: float
+    request_bytes: int
+    response_bytes: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
 class ServiceCells:
-    """All cells of one service."""
+    """All cells of one service.
+
+    An exchange appends one sample; samples are folded into the cells many at a time, while the
+    code that does so is in the processor's cache.
+    """
 
     __slots__ = (
-        "client_aborts", "completion_tokens", "duration", "errors", "inter_token",
-        "overhead", "prompt_tokens", "queue", "request_bytes", "requests", "response_bytes",
-        "retries", "streams_truncated", "time_to_first_token",
+        "_samples", "away", "client_aborts", "completion_tokens", "duration", "error_count",
+        "errors", "inter_token", "overhead", "prompt_tokens", "queue", "recent", "request_bytes",
+        "request_count", "requests", "response_bytes", "retries", "streams_truncated",
+        "time_to_first_token", "transitions",
     )  # fmt: skip
 
     def __init__(self) -> None:
+        self._samples: list[Sample] = []
         self.requests: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.errors: defaultdict[str, int] = defaultdict(int)
         self.retries: defaultdict[str, int] = defaultdict(int)
+        self.transitions: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.recent = RollingMinute()
+        self.request_count = 0
+        self.error_count = 0
         self.client_aborts = 0
         self.streams_truncated = 0
         self.request_bytes = 0
         self.response_bytes = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
+        self.away = Histogram(SECONDS)
         self.duration = Histogram(SECONDS)
         self.time_to_first_token = Histogram(SECONDS)
         self.inter_token = Histogram(SECONDS)
         self.queue = Histogram(SECONDS)
         self.overhead = Histogram(FINE_SECONDS)
+
+    def add(self, sample: Sample) -> None:
+        """Take a sample; it counts from the next `fold` on."""
+        samples = self._samples
+        samples.append(sample)
+        if len(samples) >= _FOLD_AT:
+            self.fold()
+
+    def fold(self) -> None:
+        """Bring the cells up to date."""
+        samples, self._samples = self._samples, []
+        for sample in samples:
+            self._count(sample)
+
+    def _count(self, sample: Sample) -> None:
+        self.request_count += 1
+        self.requests[sample.path, _STATUS_CLASS[min(sample.status // 100, 5)]] += 1
+        self.request_bytes += sample.request_bytes
+        self.response_bytes += sample.response_bytes
+        self.prompt_tokens += sample.prompt_tokens
+        self.completion_tokens += sample.completion_tokens
+        self.client_aborts += sample.aborted
+        self.streams_truncated += sample.broke
+        if sample.fault is not None:
+            self.error_count += 1
+            self.errors[sample.fault] += 1
+        if sample.sent:
+            self.queue.observe(sample.queued_s)
+            self.overhead.observe(sample.overhead_s)
+        if sample.ttft_s is not None:
+            self.time_to_first_token.observe(sample.ttft_s)
+        if sample.whole:
+            self.duration.observe(sample.duration_s)
+        self.recent.add(sample.ended, sample.duration_s, sample.ttft_s, sample.completion_tokens)
+
+    def note_state(self, was: str, state: str, was_for_s: float) -> None:
+        """Count a change of a service's state; the time away counts once it is healthy again."""
+        self.transitions[was, state] += 1
+        if state == "healthy":
+            self.away.observe(was_for_s)
 
 
 _HISTOGRAMS = (
@@ -95,6 +236,11 @@ _HISTOGRAMS = (
         "inter_token",
         "router_inter_token_latency_seconds",
         "Time between two events of a stream.",
+    ),
+    (
+        "away",
+        "router_service_away_seconds",
+        "Time a service was in the state it was in before it was healthy again.",
     ),
     ("queue", "router_queue_duration_seconds", "Wait for a slot of a service."),
     (
@@ -134,12 +280,18 @@ class Metrics:
             cells = self._services[name] = ServiceCells()
         return cells
 
+    def fold(self) -> None:
+        """Bring the cells of every service up to date."""
+        for cells in self._services.values():
+            cells.fold()
+
     def add_source(self, source: Callable[[], Iterable[Metric]]) -> None:
         """Have `source` asked for further families at each scrape."""
         self._gauges.append(source)
 
     def collect(self) -> Iterator[Metric]:
         """Every family, for the registry."""
+        self.fold()
         yield InfoMetricFamily("router_build", "The running version.", {"version": self._version})
         yield from self._request_families()
         yield from self._histogram_families()
@@ -162,6 +314,11 @@ class Metrics:
         retries = CounterMetricFamily(
             "router_upstream_retries", "Attempts after the first.", labels=["service", "reason"]
         )
+        transitions = CounterMetricFamily(
+            "router_service_transitions",
+            "Changes of a service's state.",
+            labels=["service", "was", "state"],
+        )
         tokens = CounterMetricFamily(
             "router_tokens", "Tokens, as the engines report them.", labels=["service", "kind"]
         )
@@ -172,9 +329,11 @@ class Metrics:
                 errors.add_metric([name, kind], count)
             for reason, count in cells.retries.items():
                 retries.add_metric([name, reason], count)
+            for (was, state), count in cells.transitions.items():
+                transitions.add_metric([name, was, state], count)
             tokens.add_metric([name, "prompt"], cells.prompt_tokens)
             tokens.add_metric([name, "completion"], cells.completion_tokens)
-        yield from (requests, errors, retries, tokens)
+        yield from (requests, errors, retries, transitions, tokens)
         for attribute, metric_name, text in _COUNTERS:
             family = CounterMetricFamily(metric_name, text, labels=["service"])
             for name, cells in self._services.items():

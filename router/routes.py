@@ -19,7 +19,7 @@ from router.config.settings import Settings
 from router.errors import MethodNotAllowed, RouterError, UnknownPath
 from router.openai.paths import BY_UPSTREAM, INFERENCE_PATHS, Dialect
 from router.proxy.admit import Entry
-from router.proxy.downstream import ClientExchange, Downstream
+from router.proxy.downstream import ClientConnection, ClientExchange, Downstream
 from router.proxy.pipeline import Pipeline
 
 PageHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -109,7 +109,9 @@ class Dispatch:
 
     async def serve(self, request: web.BaseRequest, downstream: Downstream) -> web.StreamResponse:
         """Answer `request`."""
-        exchange = ClientExchange(request, downstream, monotonic())
+        connection = request.protocol
+        assert isinstance(connection, ClientConnection)
+        exchange = ClientExchange(request, connection, downstream, monotonic())
         path = request.raw_path.partition("?")[0]
         entry = self._entries.get(path)
         if entry is None:
@@ -148,7 +150,7 @@ class Dispatch:
     ) -> web.StreamResponse:
         if isinstance(page, ClientPage):
             identity = self._door.enter(
-                exchange.client, exchange.header("authorization"), exchange.header("x-api-key")
+                exchange.client, exchange.header(b"authorization"), exchange.header(b"x-api-key")
             )
             return await page.handler(request, identity)
         if page.guarded:

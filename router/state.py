@@ -12,7 +12,10 @@ from router.access.watcher import KeyWatcher
 from router.config import Settings
 from router.config.settings import OrganizationSettings
 from router.ledger import Ledger, Limits, MemoryLedger, SqliteLedger
-from router.storage import Database
+from router.log import get_logger
+from router.storage import Database, StorageError
+
+_log = get_logger("router.state")
 
 
 class State:
@@ -21,10 +24,13 @@ class State:
     Args:
         settings: for the organizations, their limits and their keys.
         path: of the database; None keeps usage in memory and knows no stored keys.
+
+    Raises:
+        StorageError: the file is another daemon's, or of a newer release.
     """
 
     def __init__(self, settings: Settings, path: Path | None) -> None:
-        self.database = Database.open(path) if path is not None else None
+        self.database = _opened(path) if path is not None else None
         self.keyring = Keyring(settings.organizations, stored=self.database is not None)
         self.ledger: Ledger
         if self.database is None:
@@ -58,6 +64,23 @@ class State:
         await self.ledger.close(time.time())
         if self.database is not None:
             await asyncio.to_thread(self.database.close)
+
+
+def _opened(path: Path) -> Database:
+    """Open the file as its one daemon; a disk at fault now is tried again by the database itself.
+
+    Raises:
+        StorageError: another daemon has the file, or a newer release wrote it.
+    """
+    database = Database.open(path)
+    try:
+        database.claim()
+    except OSError as error:
+        _log.error("state_unclaimed", path=str(path), error=str(error))
+    except StorageError:
+        database.close()
+        raise
+    return database
 
 
 def limits_of(organization: OrganizationSettings) -> Limits:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from router.access.audit import KeyAudit
 from router.access.identity import ANONYMOUS, Identity
-from router.access.known import KnownKeys, StoredKeys, configured_keys, merged, with_defaults
+from router.access.known import StoredKeys, configured_keys, merged, with_defaults
 from router.access.secret import digest_of, invalid_key, presented_key
 from router.config.settings import OrganizationSettings
 from router.errors import InvalidApiKey
@@ -23,7 +23,7 @@ class _Mode(enum.Enum):
 
     UNREAD = "by configured keys; what the database holds is not known yet"
     KEYS = "by a key"
-    LOST = "nobody: there are no keys, but a damaged database may have held some"
+    LOST = "nobody: there are no keys, but a database that is gone held some, or may have"
     ANONYMOUS = "everybody: no key exists anywhere"
 
 
@@ -32,7 +32,7 @@ class Keyring:
 
     It serves anonymously only while it knows that no key exists anywhere. A key that is expired
     or revoked exists, so that revoking the last one does not open the house; and as long as the
-    database has not been read, or one was set aside as damaged, nobody knows.
+    database has not been read, or is gone or was set aside as damaged, nobody knows.
 
     Args:
         organizations: those of the configuration.
@@ -54,6 +54,7 @@ class Keyring:
         self._organizations = tuple(organizations)
         self._configured = configured_keys(organizations)
         self._stored: StoredKeys | None = None if stored else StoredKeys()
+        self._had_stored = False
         self._keys = dict(self._configured)
         self._mode = _Mode.UNREAD
         self._anonymous = False
@@ -99,6 +100,7 @@ class Keyring:
     def refresh_from(self, stored: StoredKeys) -> None:
         """Take over what the state database tells now."""
         before, self._stored = self._stored, stored
+        self._had_stored = self._had_stored or bool(stored.keys)
         if before is None:
             counts = {"configured": len(self._configured), "stored": len(stored.keys)}
             self._log.info("keys_read", **counts)
@@ -137,10 +139,19 @@ class Keyring:
         if self._listener is not None:
             self._listener(self.organizations)
         self._keys = merged(self._configured, self._stored.keys if self._stored else {})
-        before, self._mode = self._mode, _mode_of(self._keys, self._stored)
+        before, self._mode = self._mode, self._present_mode()
         self._anonymous = self._mode is _Mode.ANONYMOUS
         if self._mode is not before:
             self._tell_mode(before)
+
+    def _present_mode(self) -> _Mode:
+        if self._keys:
+            return _Mode.KEYS
+        if self._stored is None:
+            return _Mode.UNREAD
+        # No command deletes a key: a table that is empty again is not the one that was read.
+        lost = self._stored.lost or self._had_stored
+        return _Mode.LOST if lost else _Mode.ANONYMOUS
 
     def _tell_mode(self, before: _Mode) -> None:
         if self._mode is _Mode.ANONYMOUS:
@@ -152,17 +163,10 @@ class Keyring:
         elif self._mode is _Mode.LOST:
             self._log.error(
                 "keys_lost",
-                consequence="every request is refused: the damaged database may have held keys",
+                consequence="every request is refused: the database that is gone may have held"
+                " keys",
                 remedy="router keys create --org NAME; or, to serve without keys, delete the"
-                " damaged file that was set aside",
+                " damaged file that was set aside, and restart",
             )
         elif before is _Mode.ANONYMOUS:
             self._log.warning("keys_required", consequence="requests without a key are refused")
-
-
-def _mode_of(keys: KnownKeys, stored: StoredKeys | None) -> _Mode:
-    if keys:
-        return _Mode.KEYS
-    if stored is None:
-        return _Mode.UNREAD
-    return _Mode.LOST if stored.lost else _Mode.ANONYMOUS

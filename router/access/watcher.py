@@ -93,6 +93,9 @@ class KeyWatcher:
         if last is not None and seen == last.seen:
             return last
         rows = tuple(self._table.rows())
+        if self._database.set_aside != set_aside:
+            # The rows may be those of the empty file that comes next.
+            raise StorageError(f"{self._database.path} is just being replaced")
         return _Reading(seen, set_aside, rows, StoredKeys.of(rows, lost=bool(set_aside)))
 
     def _restore(self, rows: tuple[KeyRow, ...]) -> None:
@@ -107,10 +110,12 @@ class KeyWatcher:
         try:
             writes = [self._table.insert(row) for row in missing]
             unwritten = futures.wait(writes, self._interval_s).not_done
-            if any([write.cancel() for write in unwritten]):
-                raise StorageError("keys of the damaged file could not be written to the new one")
         except BacklogFull as error:
             raise StorageError(str(error)) from error
+        for write in unwritten:
+            write.cancel()
+        if unwritten:
+            raise StorageError("keys of the damaged file are not written to the new one yet")
 
     # -- what is told --------------------------------------------------------------------------
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Callable
 
 from aiohttp import web
 
+from router.access.secret import digest_of
 from router.config.settings import ServerSettings
 from router.errors import InvalidApiKey, MissingApiKey
 from router.limits.address import client_address, within
@@ -45,5 +45,4 @@ class StatusGuard:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if wanted is None or scheme.lower() != "bearer":
             return False
-        told = hashlib.sha256(key.strip().encode()).hexdigest()
-        return hmac.compare_digest(told, wanted.lower())
+        return hmac.compare_digest(digest_of(key.strip()), bytes.fromhex(wanted))

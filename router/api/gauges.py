@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client.metrics_core import Metric
 
 from router.fleet.fleet import Fleet
+from router.fleet.load import EngineLoad
+from router.fleet.service import Service
 from router.ledger import Ledger
 from router.metrics import gauge
 from router.model import ServiceState
@@ -19,6 +21,7 @@ _MAX_ORGANIZATIONS = 200
 def fleet_gauges(fleet: Fleet) -> Iterator[Metric]:
     """State and load of every service."""
     services = fleet.services
+    states = [(service.name, service.state(time.monotonic())) for service in services]
     yield gauge(
         "router_service_healthy",
         "1 while the service may be given requests.",
@@ -29,8 +32,8 @@ def fleet_gauges(fleet: Fleet) -> Iterator[Metric]:
         "router_service_state",
         "1 for the state the service is in.",
         [
-            ([service.name, str(state)], float(service.state is state))
-            for service in services
+            ([name, str(state)], float(current is state))
+            for name, current in states
             for state in ServiceState
         ],
         ["service", "state"],
@@ -41,6 +44,31 @@ def fleet_gauges(fleet: Fleet) -> Iterator[Metric]:
         [([service.name], service.in_flight) for service in services],
         ["service"],
     )
+    yield gauge(
+        "router_queue_length",
+        "Requests that wait for a slot, by model.",
+        [([model], float(waiting)) for model, waiting in fleet.queued.items()],
+        ["model"],
+    )
+    yield from _engine_gauges(services)
+
+
+def _engine_gauges(services: Sequence[Service]) -> Iterator[Metric]:
+    """What the engines tell of themselves, for those that do."""
+    told = [(service.name, service.load) for service in services if service.load is not None]
+    for name, text, read in _ENGINE_GAUGES:
+        yield gauge(name, text, [([service], read(load)) for service, load in told], ["service"])
+
+
+_ENGINE_GAUGES: tuple[tuple[str, str, Callable[[EngineLoad], float]], ...] = (
+    ("router_engine_running", "Sequences in the engine's batch.", lambda load: load.running),
+    ("router_engine_waiting", "Sequences in the engine's own queue.", lambda load: load.waiting),
+    (
+        "router_engine_kv_cache_usage_ratio",
+        "Share of the engine's KV cache in use.",
+        lambda load: load.kv_cache_usage,
+    ),
+)
 
 
 def connection_gauges(clients: int, idle: int, busy: int) -> Iterator[Metric]:

@@ -58,4 +58,4 @@ def _row(name: str, model: str, services: tuple[Service, ...]) -> dict[str, Any]
         card = service.cards.get(model)
         if card is not None:
             return {**row, **card.row, "id": name}
-    return {**row, "created": int(healthy[0].health.since)}
+    return {**row, "created": int(healthy[0].since)}

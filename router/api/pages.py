@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -90,11 +90,13 @@ class StatusPages:
     async def stats(self, request: web.BaseRequest) -> web.StreamResponse:
         """`GET /stats`: counts since the start, means over the last minute."""
         services = self._fleet.services
+        queued = self._fleet.queued
+        self._metrics.fold()
         page = {
             "total_services": len(services),
             "healthy_services": sum(service.is_healthy for service in services),
             "uptime_s": round(time.time() - self._started, 3),
-            "services": [_stats_row(service) for service in services],
+            "services": [_stats_row(service, queued) for service in services],
         }
         if self._is_admin(request):
             page["organizations"] = self._organizations()
@@ -113,8 +115,8 @@ def _service_row(service: Service) -> dict[str, Any]:
         "name": service.name,
         "url": spec.url,
         "healthy": service.is_healthy,
-        "state": str(service.state),
-        "since": timestamp(service.health.since),
+        "state": str(service.state(time.monotonic())),
+        "since": timestamp(service.since),
         "models": list(service.models),
         "group": spec.group,
         "source": spec.source,
@@ -122,20 +124,21 @@ def _service_row(service: Service) -> dict[str, Any]:
         "in_flight": service.in_flight,
         "max_concurrency": spec.max_concurrency,
         "last_check": timestamp(service.last_check),
-        "last_error": service.health.last_error,
+        "last_error": service.last_error,
         "gpu": spec.gpu,
     }
 
 
-def _stats_row(service: Service) -> dict[str, Any]:
+def _stats_row(service: Service, queued: Mapping[str, int]) -> dict[str, Any]:
+    cells = service.cells
     return {
         "name": service.name,
         "healthy": service.is_healthy,
-        "request_count": service.request_count,
-        "error_count": service.error_count,
+        "request_count": cells.request_count,
+        "error_count": cells.error_count,
         "in_flight": service.in_flight,
-        "queued": 0,
-        "prompt_tokens": service.usage.prompt_tokens,
-        "completion_tokens": service.usage.completion_tokens,
-        **service.recent.means(time.monotonic()),
+        "queued": sum(queued.get(model, 0) for model in service.models),
+        "prompt_tokens": cells.prompt_tokens,
+        "completion_tokens": cells.completion_tokens,
+        **cells.recent.means(time.monotonic()),
     }

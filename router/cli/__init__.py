@@ -9,8 +9,10 @@ import typer
 from router import __version__
 from router.cli.check import check
 from router.cli.demo import demo
+from router.cli.keys import keys_app
 from router.cli.serve import serve
 from router.cli.simulate import simulate
+from router.cli.usage import usage
 
 app = typer.Typer(
     name="router",
@@ -19,8 +21,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, check, demo, simulate):
+for command in (serve, check, demo, simulate, usage):
     app.command()(command)
+app.add_typer(keys_app)
 
 
 def _print_version(wanted: bool) -> None:

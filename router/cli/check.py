@@ -18,6 +18,7 @@ from rich.table import Table
 
 from router.config import ConfigurationError, Settings, load, service_specs
 from router.config.settings import OrganizationSettings
+from router.daemon import check_supported
 from router.model import ServiceSpec
 
 _PROBES_AT_ONCE = 64
@@ -38,6 +39,7 @@ def check(
     """
     try:
         settings = load(config)
+        check_supported(settings)
     except ConfigurationError as error:
         problems = Console(stderr=True, highlight=False, soft_wrap=True)
         problems.print(escape(str(error)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -11,16 +10,17 @@ from typing import Annotated
 import typer
 
 from router.cli.loops import loop_factory
+from router.cli.state import DEFAULT_CONFIG, ConfigOption, StateDirOption, fail, state_path
 from router.config import ConfigurationError, Settings, load
 from router.config.settings import ServerSettings
-from router.daemon import Daemon
+from router.daemon import Daemon, check_supported
 from router.log import LogFormat, LogLevel, configure_logging
+from router.storage import StorageError
 
 
 def serve(
-    config: Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")] = Path(
-        "backends.yaml"
-    ),
+    *,
+    config: ConfigOption = DEFAULT_CONFIG,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on, instead of server.host.")
     ] = None,
@@ -28,9 +28,7 @@ def serve(
         int | None,
         typer.Option(min=0, max=65535, help="Port, instead of server.port; 0 takes a free one."),
     ] = None,
-    state_dir: Annotated[
-        Path | None, typer.Option(help="Folder that a relative path in ledger.url starts from.")
-    ] = None,
+    state_dir: StateDirOption = None,
     log_format: Annotated[
         LogFormat, typer.Option(help="auto: columns on a terminal, JSON elsewhere.")
     ] = "auto",
@@ -40,30 +38,27 @@ def serve(
     configure_logging(log_format, log_level)
 
     def read() -> Settings:
-        return _overridden(load(config), host, port)
+        settings = _overridden(load(config), host, port)
+        check_supported(settings)
+        return settings
 
     try:
         settings = read()
     except ConfigurationError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2) from None
+        fail(str(error), status=2)
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            status = runner.run(_run(settings, read, _state_path(settings, state_dir)))
+            status = runner.run(_run(settings, read, state_path(settings, state_dir)))
+    except StorageError as error:
+        fail(str(error), status=1)
     except OSError as error:
         address = f"{settings.server.host}:{settings.server.port}"
-        print(f"cannot listen on {address}: {error.strerror or error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+        fail(f"cannot listen on {address}: {error.strerror or error}", status=1)
     raise typer.Exit(status)
 
 
 async def _run(settings: Settings, read: Callable[[], Settings], state: Path | None) -> int:
     return await Daemon(settings, read, state).run()
-
-
-def _state_path(settings: Settings, state_dir: Path | None) -> Path | None:
-    path = settings.ledger.path
-    return path if path is None or state_dir is None else state_dir / path
 
 
 def _overridden(settings: Settings, host: str | None, port: int | None) -> Settings:

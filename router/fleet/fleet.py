@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from time import monotonic
 
-from router.errors import ModelLoading, NoHealthyBackend, Overloaded
-from router.fleet.catalog import LOADING_RETRY_AFTER_S, Catalog, build_catalog
+from router.config.settings import EjectionSettings
+from router.errors import Overloaded, RouterError
+from router.fleet.breaker import (
+    CLOSED,
+    after_failure,
+    after_nothing,
+    after_success,
+    after_take,
+    paused,
+)
+from router.fleet.catalog import Catalog, build_catalog
+from router.fleet.load import EngineLoad, next_progress
+from router.fleet.refusal import nobody, retry_after
 from router.fleet.service import Health, Service
+from router.fleet.waiting import Ticket, WaitingRoom
 from router.log import get_logger
 from router.metrics import Metrics
 from router.model import ModelCard, ServiceSpec, ServiceState
@@ -15,30 +30,48 @@ from router.routing import Policy
 
 _log = get_logger("router.fleet")
 _SOURCE_RANK = {"yaml": 0}
-UNHEALTHY_RETRY_AFTER_S = 10.0
-FULL_RETRY_AFTER_S = 1.0
 
 
 class Lease:
     """One slot of a service. Given back exactly once, however often `release` is called."""
 
-    __slots__ = ("_fleet", "service")
+    __slots__ = ("_fleet", "_told", "service")
 
     def __init__(self, fleet: Fleet, service: Service) -> None:
         self._fleet: Fleet | None = fleet
+        self._told = False
         self.service = service
+
+    def succeeded(self) -> None:
+        """The answer began well."""
+        if self._fleet is not None and not self._told:
+            self._told = True
+            self._fleet.note_success(self.service)
+
+    def failed(self, reason: str, wait_s: float | None = None) -> None:
+        """It failed before its first byte; `wait_s`: the engine's `Retry-After`."""
+        if self._fleet is not None and not self._told:
+            self._told = True
+            self._fleet.note_failure(self.service, reason, wait_s)
 
     def release(self) -> None:
         """Give the slot back. Does not await; a second call does nothing."""
         fleet, self._fleet = self._fleet, None
         if fleet is not None:
-            fleet._give_back(self.service)  # noqa: SLF001 - a lease is a part of its fleet
+            fleet.give_back(self.service, told=self._told)
 
 
 class Fleet:
-    """All services, their leases, and the catalog of models.
+    """All services, their leases, who waits for one, and the catalog of models.
 
-    Everything here is synchronous: to choose and to lease is one step that nothing can divide.
+    To choose and to lease is one synchronous step that nothing can divide.
+
+    Args:
+        metrics: keeps the cells of services.
+        policy: chooses among those that can take a call.
+        aliases: alias -> model.
+        ejection: when requests that fail eject a service.
+        clock: seconds since the epoch, for what people are shown.
     """
 
     def __init__(
@@ -47,20 +80,24 @@ class Fleet:
         *,
         policy: Policy[Service],
         aliases: Mapping[str, str],
+        ejection: EjectionSettings,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._metrics = metrics
         self._policy = policy
         self._aliases = aliases
+        self._ejection = ejection
         self._clock = clock
         self._published: dict[str, dict[str, ServiceSpec]] = {}
         self._services: dict[str, Service] = {}
         self._draining: list[Service] = []
         self._turns: dict[str, int] = {}
-        self._listeners: list[Callable[[], None]] = []
+        self._rooms: dict[str, WaitingRoom] = {}
+        self._change_listeners: list[Callable[[], None]] = []
+        self._down_listeners: list[Callable[[Service], None]] = []
         self.catalog = Catalog()
 
-    # -- what there is ---------------------------------------------------------------------
+    # -- what there is -------------------------------------------------------------------------
 
     @property
     def services(self) -> tuple[Service, ...]:
@@ -68,13 +105,17 @@ class Fleet:
         return (*self._services.values(), *self._draining)
 
     @property
-    def aliases(self) -> Mapping[str, str]:
-        """Alias -> model."""
-        return self._aliases
+    def queued(self) -> dict[str, int]:
+        """Model -> requests that wait for a slot; models without any are left out."""
+        return {model: len(room) for model, room in self._rooms.items()}
 
-    def subscribe(self, listener: Callable[[], None]) -> None:
+    def on_change(self, listener: Callable[[], None]) -> None:
         """Have `listener` called after services were added or removed."""
-        self._listeners.append(listener)
+        self._change_listeners.append(listener)
+
+    def on_down(self, listener: Callable[[Service], None]) -> None:
+        """Have `listener` called when a service that was usable no longer is."""
+        self._down_listeners.append(listener)
 
     def publish(self, source: str, specs: Iterable[ServiceSpec]) -> None:
         """Replace everything that `source` has published so far by `specs`.
@@ -85,9 +126,8 @@ class Fleet:
         """
         self._published[source] = {spec.name: spec for spec in specs}
         wanted = self._wanted()
-        for name in [
-            name for name, old in self._services.items() if _replaces(old, wanted.get(name))
-        ]:
+        gone = [name for name, old in self._services.items() if _replaces(old, wanted.get(name))]
+        for name in gone:
             self._remove(self._services.pop(name))
         for name, spec in wanted.items():
             service = self._services.get(name)
@@ -95,13 +135,19 @@ class Fleet:
                 self._services[name] = Service(spec, self._metrics.service(name), self._clock())
                 _log.info("service_added", service=name, url=spec.url, source=spec.source)
             else:
-                service.spec, service.weight = spec, spec.weight
-        self._changed()
+                service.apply(spec)
+        self._rebuild()
+        for listener in self._change_listeners:
+            listener()
+        self._serve_waiting()
 
-    def configure(self, *, policy: Policy[Service], aliases: Mapping[str, str]) -> None:
-        """Take over new routing settings for the calls that come."""
+    def configure(
+        self, *, policy: Policy[Service], aliases: Mapping[str, str], ejection: EjectionSettings
+    ) -> None:
+        """Take over new settings for the calls that come."""
         self._policy = policy
         self._aliases = aliases
+        self._ejection = ejection
         self._rebuild()
 
     def _wanted(self) -> dict[str, ServiceSpec]:
@@ -114,43 +160,14 @@ class Fleet:
 
     def _remove(self, service: Service) -> None:
         service.removed = True
+        service.usable = False
         _log.info("service_removed", service=service.name, in_flight=service.in_flight)
         if service.in_flight:
             self._draining.append(service)
 
-    def _changed(self) -> None:
-        self._rebuild()
-        for listener in self._listeners:
-            listener()
-
     def _rebuild(self) -> None:
         self.catalog = build_catalog(self._services.values(), self._aliases)
         self._turns = {model: self._turns.get(model, 0) for model in self.catalog.members}
-
-    # -- health ----------------------------------------------------------------------------
-
-    def set_health(
-        self, service: Service, health: Health, cards: Sequence[ModelCard] | None = None
-    ) -> None:
-        """Take over what a probe found; `cards` is the engine's model list, None when not read."""
-        service.last_check = self._clock()
-        if health.state is not service.health.state:
-            _log.log(
-                _LEVEL[health.state],
-                "service_state",
-                service=service.name,
-                state=str(health.state),
-                was=str(service.health.state),
-                error=health.last_error,
-            )
-        service.health = health
-        if cards is not None:
-            service.cards = {card.id: card for card in cards}
-            models = service.spec.models or tuple(service.cards)
-            if models != service.models:
-                service.models = models
-                _log.info("models_learnt", service=service.name, models=list(models))
-                self._rebuild()
 
     def context_length(self, model: str) -> int | None:
         """Longest context, in tokens, of the services that serve `model`; None: nobody told."""
@@ -161,7 +178,104 @@ class Fleet:
         ]
         return max(told, default=None)
 
-    # -- leases ----------------------------------------------------------------------------
+    # -- what probes and readings tell ---------------------------------------------------------
+
+    def set_health(
+        self, service: Service, health: Health, cards: Sequence[ModelCard] | None = None
+    ) -> None:
+        """Take over what a probe found; `cards` is the engine's model list, None when not read."""
+        service.last_check = self._clock()
+        service.health = health
+        if health.last_error is not None:
+            service.last_error = health.last_error
+        if cards is not None:
+            service.cards = {card.id: card for card in cards}
+            models = service.spec.models or tuple(service.cards)
+            if models != service.models:
+                service.models = models
+                _log.info("models_learnt", service=service.name, models=list(models))
+                self._rebuild()
+        self._state_changed(service)
+
+    def set_load(self, service: Service, load: EngineLoad, hung_after_s: float) -> None:
+        """Take over what an engine told of itself: asleep, and getting on with its work or not."""
+        now = monotonic()
+        service.load = load
+        service.asleep = not load.awake
+        service.progress = next_progress(service.progress, load, now)
+        still_s = now - max(service.progress.since, service.heard)
+        service.hung = load.running > 0 and still_s > hung_after_s
+        if service.hung:
+            service.last_error = f"hung: {load.running} running, no token for {still_s:.0f} s"
+        self._state_changed(service)
+
+    def _state_changed(self, service: Service) -> None:
+        was_usable = service.usable
+        well = service.health.state is ServiceState.HEALTHY
+        service.usable = well and not (service.hung or service.asleep or service.removed)
+        if service.usable and not was_usable:
+            service.last_error = None
+            self._serve_waiting()
+        elif was_usable and not service.usable:
+            for listener in self._down_listeners:
+                listener(service)
+            self._serve_waiting()
+        self._show(service)
+
+    def _show(self, service: Service) -> None:
+        """Log and time a change of the state that people see."""
+        state = service.state(monotonic())
+        if state is service.shown:
+            return
+        now = self._clock()
+        service.cells.note_state(str(service.shown), str(state), now - service.since)
+        _log.log(
+            _LEVEL.get(state, 20),
+            "service_state",
+            service=service.name,
+            state=str(state),
+            was=str(service.shown),
+            was_for_s=round(now - service.since, 3),
+            error=None if state is ServiceState.HEALTHY else service.last_error,
+        )
+        service.shown, service.since = state, now
+
+    # -- what requests tell --------------------------------------------------------------------
+
+    def note_success(self, service: Service) -> None:
+        """An answer began well."""
+        if service.breaker is not CLOSED:
+            service.breaker = after_success(service.breaker)
+            self._show(service)
+
+    def note_failure(self, service: Service, reason: str, wait_s: float | None) -> None:
+        """A request failed before its first byte."""
+        service.last_error = reason
+        settings = self._ejection
+        service.breaker = after_failure(
+            service.breaker,
+            monotonic(),
+            threshold=settings.consecutive_failures,
+            base_s=settings.base_s,
+            max_s=settings.max_s,
+            jitter=random.uniform(-1, 1),  # noqa: S311
+        )
+        if wait_s is not None:
+            service.breaker = paused(service.breaker, monotonic(), wait_s)
+        self._show(service)
+
+    def review(self, now: float) -> None:
+        """Look at what time alone changes: ends of ejections, ends of waits. For the sweep."""
+        for service in self._services.values():
+            if service.shown is ServiceState.EJECTED:
+                self._show(service)
+        for model, room in tuple(self._rooms.items()):
+            for ticket in room.late(now):
+                room.leave(ticket)
+                self._fail(ticket, self._overloaded(model, "It waited too long for a slot."))
+        self._serve_waiting()
+
+    # -- leases --------------------------------------------------------------------------------
 
     def take(self, model: str, exclude: Collection[Service] = ()) -> Lease:
         """Choose a service for `model` (a full name, see `Catalog.resolve`) and lease a slot of it.
@@ -169,40 +283,119 @@ class Fleet:
         Raises:
             NoHealthyBackend: no healthy service is left.
             ModelLoading: none is healthy, one is starting.
-            Overloaded: all healthy ones are full.
+            Overloaded: all healthy ones are full, or others wait already.
         """
+        if model in self._rooms:
+            raise self._overloaded(model, "Other requests wait for a slot already.")
+        return self._take(model, exclude)
+
+    def _take(self, model: str, exclude: Collection[Service]) -> Lease:
         members = self.catalog.members.get(model, ())
         free = [
-            service
-            for service in members
-            if service.is_healthy and not service.is_full and service not in exclude
+            each
+            for each in members
+            if each.usable and each.breaker is CLOSED and each.in_flight < each.slots
         ]
-        if not free:
-            raise _nobody(model, members, exclude)
+        if len(free) < len(members) or exclude:
+            free = self._eligible(model, members, exclude)
         if len(free) == 1:
             chosen = free[0]
         else:
             turn = self._turns[model]
             self._turns[model] = turn + 1
             chosen = self._policy(free, turn)
+        if chosen.breaker is not CLOSED:
+            chosen.breaker = after_take(chosen.breaker)
         chosen.in_flight += 1
         return Lease(self, chosen)
 
-    def _give_back(self, service: Service) -> None:
+    def _eligible(
+        self, model: str, members: Sequence[Service], exclude: Collection[Service]
+    ) -> list[Service]:
+        """Those that may take a call, where not simply all may."""
+        now = monotonic()
+        able = [each for each in members if each.usable and each not in exclude]
+        # The last ones standing are tried although requests to them have failed.
+        admitted = [each for each in able if each.breaker.admits(now)] or able
+        free = [each for each in admitted if not each.is_full]
+        if free:
+            return free
+        if able:
+            raise self._overloaded(model, "Every service is at its limit of requests.")
+        raise nobody(model, members, exclude)
+
+    async def wait(self, model: str, ticket: Ticket, max_queue: int) -> Lease:
+        """Wait for a slot in the model's queue.
+
+        Raises:
+            Overloaded: the queue is full, or the ticket's deadline has come.
+            RouterError: nothing is left that could serve the model.
+        """
+        room = self._rooms.get(model) or WaitingRoom()
+        if len(room) >= max_queue:
+            raise self._overloaded(model, f"{max_queue} requests wait for it already.")
+        self._rooms[model] = room
+        room.join(ticket)
+        try:
+            return await ticket.lease
+        except asyncio.CancelledError:
+            ticket.give_up()
+            raise
+        finally:
+            room.leave(ticket)
+            self._close_empty(model)
+
+    def give_back(self, service: Service, *, told: bool) -> None:
+        """Take a slot back; for leases alone."""
         service.in_flight -= 1
+        if not told:
+            service.breaker = after_nothing(service.breaker)
         if service.removed and not service.in_flight and service in self._draining:
             self._draining.remove(service)
             _log.info("service_drained", service=service.name)
+        if self._rooms:
+            self._serve_waiting()
+
+    def _serve_waiting(self) -> None:
+        """Hand free slots to whoever is next, model by model."""
+        for model, room in tuple(self._rooms.items()):
+            while room.serve(lambda ticket, model=model: self._give(model, ticket)):  # type: ignore[misc]
+                pass
+            self._close_empty(model)
+
+    def _give(self, model: str, ticket: Ticket) -> bool:
+        try:
+            lease = self._take(model, ticket.exclude)
+        except Overloaded:
+            return False
+        except RouterError as error:
+            self._fail(ticket, error)
+            return True
+        if ticket.lease.done():  # its client is gone
+            lease.release()
+        else:
+            ticket.lease.set_result(lease)
+        return True
+
+    def _fail(self, ticket: Ticket, error: RouterError) -> None:
+        if not ticket.lease.done():
+            ticket.lease.set_exception(error)
+
+    def _close_empty(self, model: str) -> None:
+        room = self._rooms.get(model)
+        if room is not None and not len(room):
+            del self._rooms[model]
+
+    def _overloaded(self, model: str, why: str) -> Overloaded:
+        members = self.catalog.members.get(model, ())
+        waiting = len(self._rooms.get(model, ()))
+        return Overloaded(
+            f"`{model}` is overloaded. {why}",
+            retry_after_s=retry_after(members, waiting, monotonic()),
+        )
 
 
-_LEVEL = {
-    ServiceState.HEALTHY: 20,
-    ServiceState.LOADING: 20,
-    ServiceState.DRAINING: 20,
-    ServiceState.SLEEPING: 20,
-    ServiceState.UNHEALTHY: 30,
-    ServiceState.EJECTED: 30,
-}
+_LEVEL = {ServiceState.UNHEALTHY: 30, ServiceState.EJECTED: 30}
 
 
 def _replaces(old: Service, new: ServiceSpec | None) -> bool:
@@ -210,21 +403,3 @@ def _replaces(old: Service, new: ServiceSpec | None) -> bool:
         return True
     spec = old.spec
     return (spec.url, spec.api_key, spec.models) != (new.url, new.api_key, new.models)
-
-
-def _nobody(
-    model: str, members: Sequence[Service], exclude: Collection[Service]
-) -> NoHealthyBackend | ModelLoading | Overloaded:
-    left = [service for service in members if service not in exclude]
-    if any(service.is_healthy for service in left):
-        return Overloaded(
-            f"Every service for `{model}` is at its limit of concurrent requests.",
-            retry_after_s=FULL_RETRY_AFTER_S,
-        )
-    if any(service.health.state is ServiceState.LOADING for service in left):
-        return ModelLoading(
-            f"What serves `{model}` is still starting.", retry_after_s=LOADING_RETRY_AFTER_S
-        )
-    return NoHealthyBackend(
-        f"No healthy service for `{model}` right now.", retry_after_s=UNHEALTHY_RETRY_AFTER_S
-    )

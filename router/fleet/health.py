@@ -8,6 +8,7 @@ from router.fleet.service import Health
 from router.model import ModelCard, ServiceState
 
 _LOADING_INTERVAL_S = 2.0
+_DOUBT_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,18 +18,20 @@ class Observation:
     Attributes:
         ok: the engine answered as a healthy one does.
         starting: it is not there yet: connection refused, name not known, or 503.
+        busy: it was late, and answers came from it meanwhile: not dead.
         error: what was wrong, for people; None when ok.
         cards: its model list; None when it was not read.
     """
 
     ok: bool
     starting: bool = False
+    busy: bool = False
     error: str | None = None
     cards: tuple[ModelCard, ...] | None = None
 
 
 def next_health(
-    health: Health, seen: Observation, *, unhealthy_after: int, healthy_after: int, now: float
+    health: Health, seen: Observation, *, unhealthy_after: int, healthy_after: int
 ) -> Health:
     """The state after a probe.
 
@@ -40,20 +43,20 @@ def next_health(
         successes = health.successes + 1
         well = not health.ever_healthy or successes >= healthy_after
         state = ServiceState.HEALTHY if well else health.state
-        after = Health(state, 0, successes, health.ever_healthy or well, None, health.since)
-    elif seen.starting and not health.ever_healthy:
-        after = replace(health, state=ServiceState.LOADING, successes=0, last_error=seen.error)
-    else:
-        failures = health.failures + 1
-        state = ServiceState.UNHEALTHY if failures >= unhealthy_after else health.state
-        after = Health(state, failures, 0, health.ever_healthy, seen.error, health.since)
-    return after if after.state is health.state else replace(after, since=now)
+        return Health(state, 0, successes, health.ever_healthy or well, None)
+    if seen.busy:
+        return replace(health, last_error=seen.error)
+    if seen.starting and not health.ever_healthy:
+        return replace(health, state=ServiceState.LOADING, successes=0, last_error=seen.error)
+    failures = health.failures + 1
+    state = ServiceState.UNHEALTHY if failures >= unhealthy_after else health.state
+    return Health(state, failures, 0, health.ever_healthy, seen.error)
 
 
-def next_delay(health: Health, *, interval_s: float, timeout_s: float) -> float:
+def next_delay(health: Health, *, interval_s: float) -> float:
     """Seconds until the next probe, before jitter: sooner while the state is not settled."""
     if health.state is ServiceState.LOADING:
         return min(interval_s, _LOADING_INTERVAL_S)
     if health.failures and health.state is not ServiceState.UNHEALTHY:
-        return min(interval_s, timeout_s)
+        return min(interval_s, _DOUBT_INTERVAL_S)
     return interval_s

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from time import monotonic
 
 import aiohttp
 import msgspec
@@ -13,11 +14,10 @@ import msgspec
 from router.config.settings import HealthSettings
 from router.fleet.fleet import Fleet
 from router.fleet.health import Observation, next_delay, next_health
+from router.fleet.load import EngineLoad, parse_load
 from router.fleet.service import Service
-from router.log import get_logger
-from router.model import ModelCard
+from router.model import ModelCard, ServiceState
 
-_log = get_logger("router.fleet")
 _MAX_LIST_BYTES = 4 * 1024 * 1024
 _JITTER = 0.1
 
@@ -55,7 +55,7 @@ class Prober:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True), trust_env=False
         )
-        self._fleet.subscribe(self._reconcile)
+        self._fleet.on_change(self._reconcile)
         self._reconcile()
 
     async def stop(self) -> None:
@@ -87,6 +87,11 @@ class Prober:
             )
 
     async def _watch(self, service: Service, session: aiohttp.ClientSession) -> None:
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._probe(service, session))
+            loops.create_task(self._read_load(service, session))
+
+    async def _probe(self, service: Service, session: aiohttp.ClientSession) -> None:
         hurry = self._hurry[service]
         while True:
             settings = self._settings()
@@ -97,11 +102,22 @@ class Prober:
                 seen,
                 unhealthy_after=settings.unhealthy_after,
                 healthy_after=settings.healthy_after,
-                now=time.time(),
             )
             self._fleet.set_health(service, health, seen.cards)
-            delay = next_delay(health, interval_s=settings.interval_s, timeout_s=settings.timeout_s)
-            await _sleep_or(hurry, delay * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
+            await _sleep_or(hurry, _jittered(next_delay(health, interval_s=settings.interval_s)))
+
+    async def _read_load(self, service: Service, session: aiohttp.ClientSession) -> None:
+        while True:
+            settings = self._settings()
+            if service.health.state is ServiceState.HEALTHY:
+                load = await read_load(session, service, timeout_s=settings.timeout_s)
+                if load is not None:
+                    self._fleet.set_load(service, load, settings.hung_after_s)
+            await asyncio.sleep(_jittered(settings.metrics_interval_s))
+
+
+def _jittered(delay_s: float) -> float:
+    return delay_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
 
 
 async def _sleep_or(hurry: asyncio.Event, delay_s: float) -> None:
@@ -116,47 +132,68 @@ async def probe(
     session: aiohttp.ClientSession, service: Service, *, timeout_s: float
 ) -> Observation:
     """Ask one engine how it is: its health path, then its model list. Generates nothing."""
-    spec = service.spec
-    headers = {"Authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
+    timeout = aiohttp.ClientTimeout(total=timeout_s)
+    began = monotonic()
+    try:
+        async with _get(session, service, service.spec.health_path, timeout) as answer:
+            if answer.status != 200:
+                error = f"{service.spec.health_path} answered {answer.status}"
+                return Observation(ok=False, starting=answer.status == 503, error=error)
+        return await _learn(session, service, timeout)
+    except aiohttp.ClientConnectorError as error:
+        why = error.os_error.strerror or str(error)
+        return Observation(ok=False, starting=True, error=f"cannot connect: {why}")
+    except TimeoutError:
+        late = f"no answer to a probe within {timeout_s:g} s"
+        return Observation(ok=False, busy=service.heard > began, error=late)
+    except (aiohttp.ClientError, OSError) as error:
+        return Observation(ok=False, error=f"probe failed: {str(error) or type(error).__name__}")
+
+
+async def read_load(
+    session: aiohttp.ClientSession, service: Service, *, timeout_s: float
+) -> EngineLoad | None:
+    """Read an engine's `/metrics`; None where it has none or does not answer."""
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     try:
-        async with session.get(
-            spec.url + spec.health_path, headers=headers, timeout=timeout, allow_redirects=False
-        ) as answer:
+        async with _get(session, service, "/metrics", timeout) as answer:
             if answer.status != 200:
-                error = f"{spec.health_path} answered {answer.status}"
-                return Observation(False, answer.status == 503, error)
-        return await _learn(session, service, headers, timeout)
-    except aiohttp.ClientConnectorError as error:
-        return Observation(False, True, f"cannot connect: {error.os_error.strerror or error}")
-    except TimeoutError:
-        return Observation(False, False, f"no answer to a probe within {timeout_s:g} s")
-    except (aiohttp.ClientError, OSError) as error:
-        return Observation(False, False, f"probe failed: {str(error) or type(error).__name__}")
+                return None
+            return parse_load(await _bounded(answer.content))
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+        return None
+
+
+def _get(
+    session: aiohttp.ClientSession, service: Service, path: str, timeout: aiohttp.ClientTimeout
+) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    key = service.spec.api_key
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    url = service.spec.url + path
+    return session.get(url, headers=headers, timeout=timeout, allow_redirects=False)
 
 
 async def _learn(
     session: aiohttp.ClientSession,
     service: Service,
-    headers: dict[str, str],
     timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - it is the client's own
 ) -> Observation:
     """Read `/v1/models`: needed where no models are configured, else for the context length."""
-    url = service.spec.url + "/v1/models"
-    async with session.get(url, headers=headers, timeout=timeout, allow_redirects=False) as answer:
-        if answer.status in {401, 403}:
-            return Observation(
-                False, False, f"/v1/models answered {answer.status}: check this service's api_key"
-            )
-        body = await _bounded(answer.content) if answer.status == 200 else b""
+    async with _get(session, service, "/v1/models", timeout) as answer:
+        status = answer.status
+        body = await _bounded(answer.content) if status == 200 else b""
+    if status in {401, 403}:
+        return Observation(
+            ok=False, error=f"/v1/models answered {status}: check this service's api_key"
+        )
     try:
-        cards = tuple(parse_cards(body)) if body else None
+        cards = tuple(parse_cards(body)) if body else ()
     except msgspec.MsgspecError:
-        cards = None
+        cards = ()
     if cards or service.models:
-        return Observation(True, cards=cards or None)
+        return Observation(ok=True, cards=cards or None)
     return Observation(
-        False, False, f"/v1/models (status {answer.status}) lists no model: name them in `models`"
+        ok=False, error=f"/v1/models (status {status}) lists no model: name them in `models`"
     )
 
 

@@ -1,11 +1,16 @@
-"""A service at run time: its spec, its health, its load. Owned and changed by the fleet alone."""
+"""A service at run time: its spec, its health, its load. The fleet owns it and changes it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import monotonic
 
+from router.fleet.breaker import CLOSED
+from router.fleet.load import EngineLoad, Progress
 from router.metrics import ServiceCells
-from router.model import ModelCard, ServiceSpec, ServiceState, Usage
+from router.model import ModelCard, ServiceSpec, ServiceState
+
+_UNLIMITED = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +22,7 @@ class Health:
         failures: failed probes in a row.
         successes: good probes in a row.
         ever_healthy: it has answered since it was published.
-        last_error: of the latest failed probe or request; None when none has failed since.
-        since: when `state` began, seconds since the epoch.
+        last_error: of the latest failed probe; None when none has failed since.
     """
 
     state: ServiceState = ServiceState.LOADING
@@ -26,47 +30,6 @@ class Health:
     successes: int = 0
     ever_healthy: bool = False
     last_error: str | None = None
-    since: float = 0.0
-
-
-class RollingMinute:
-    """Sums over the last minute, in six slots of ten seconds."""
-
-    __slots__ = ("_slots", "_stamps")
-    _SLOT_S = 10.0
-    _COUNT = 6
-
-    def __init__(self) -> None:
-        self._slots = [[0.0] * 6 for _ in range(self._COUNT)]
-        self._stamps = [-1] * self._COUNT
-
-    def add(self, now: float, duration_s: float, ttft_s: float | None, tokens: int) -> None:
-        """Count one finished exchange."""
-        stamp = int(now / self._SLOT_S)
-        place = stamp % self._COUNT
-        slot = self._slots[place]
-        if self._stamps[place] != stamp:
-            self._stamps[place] = stamp
-            slot[:] = [0.0] * 6
-        slot[0] += 1
-        slot[1] += duration_s
-        if ttft_s is not None:
-            slot[2] += 1
-            slot[3] += ttft_s
-        slot[4] += tokens
-
-    def means(self, now: float) -> dict[str, float]:
-        """`response_time` and `ttft` in seconds (0 without requests), `tokens_per_second`."""
-        oldest = int(now / self._SLOT_S) - self._COUNT + 1
-        live = [s for s, stamp in zip(self._slots, self._stamps, strict=True) if stamp >= oldest]
-        count, duration, first_count, first, tokens = (
-            sum(slot[place] for slot in live) for place in range(5)
-        )
-        return {
-            "response_time": duration / count if count else 0.0,
-            "ttft": first / first_count if first_count else 0.0,
-            "tokens_per_second": tokens / (self._SLOT_S * self._COUNT),
-        }
 
 
 class Service:
@@ -75,54 +38,81 @@ class Service:
     Attributes:
         spec: as published.
         cells: its metrics.
-        health: the latest knowledge.
+        health: what probes found.
+        breaker: what requests found.
+        load: what it told of itself last; None where it does not.
+        progress: whether it gets on with its work.
+        hung: it has work and makes no token.
+        asleep: its memory is off the GPU.
+        usable: it may be given requests, as far as probes and its own metrics tell.
+        heard: when it last sent a byte of an answer, monotonic seconds.
         in_flight: leases out now.
+        label: its name, for headers.
         models: names it serves, configured or learnt.
         cards: rows of its `/v1/models` by name.
         last_check: end of the latest probe, seconds since the epoch; None before the first.
+        slots: requests it may hold at once.
+        since: when its present state began, seconds since the epoch.
         removed: no longer published; ends when its last lease is back.
     """
 
     __slots__ = (
-        "cards", "cells", "error_count", "health", "in_flight", "last_check", "models",
-        "recent", "removed", "request_count", "spec", "usage", "weight",
+        "asleep", "breaker", "cards", "cells", "health", "heard", "hung", "in_flight", "label",
+        "last_check", "last_error", "load", "models", "progress", "removed", "shown", "since",
+        "slots", "spec", "usable", "weight",
     )  # fmt: skip
 
     def __init__(self, spec: ServiceSpec, cells: ServiceCells, now: float) -> None:
-        self.spec = spec
+        self.apply(spec)
         self.cells = cells
-        self.health = Health(since=now)
-        self.in_flight = 0
-        self.weight = spec.weight
+        self.label = spec.name.encode()
         self.models: tuple[str, ...] = spec.models or ()
         self.cards: dict[str, ModelCard] = {}
+        self.health = Health()
+        self.breaker = CLOSED
+        self.load: EngineLoad | None = None
+        self.progress = Progress()
+        self.hung = self.asleep = self.removed = self.usable = False
+        self.heard = 0.0
+        self.in_flight = 0
         self.last_check: float | None = None
-        self.removed = False
-        self.request_count = 0
-        self.error_count = 0
-        self.usage = Usage()
-        self.recent = RollingMinute()
+        self.last_error: str | None = None
+        self.shown = ServiceState.LOADING
+        self.since = now
+
+    def apply(self, spec: ServiceSpec) -> None:
+        """Take over a spec that differs in weight, limit or labels alone."""
+        self.spec = spec
+        self.weight = spec.weight
+        limit = spec.max_concurrency
+        self.slots = _UNLIMITED if limit is None else limit
 
     def __repr__(self) -> str:
-        return f"<Service {self.name} {self.state} in_flight={self.in_flight}>"
+        return f"<Service {self.name} {self.state(monotonic())} in_flight={self.in_flight}>"
 
     @property
     def name(self) -> str:
         """Its name, unique in the fleet."""
         return self.spec.name
 
-    @property
-    def state(self) -> ServiceState:
-        """As `/services` shows it."""
-        return ServiceState.DRAINING if self.removed else self.health.state
+    def state(self, now: float) -> ServiceState:
+        """As `/services` shows it; `now` in monotonic seconds."""
+        if self.removed:
+            return ServiceState.DRAINING
+        if self.asleep:
+            return ServiceState.SLEEPING
+        if self.hung:
+            return ServiceState.UNHEALTHY
+        if self.health.state is ServiceState.HEALTHY and now < self.breaker.until:
+            return ServiceState.EJECTED
+        return self.health.state
 
     @property
     def is_healthy(self) -> bool:
-        """It may be given requests."""
-        return self.health.state is ServiceState.HEALTHY and not self.removed
+        """It may be given requests, and they do not say otherwise."""
+        return self.usable and monotonic() >= self.breaker.until
 
     @property
     def is_full(self) -> bool:
-        """Every slot of `max_concurrency` is taken."""
-        limit = self.spec.max_concurrency
-        return limit is not None and self.in_flight >= limit
+        """Every slot is taken."""
+        return self.in_flight >= self.slots

@@ -104,10 +104,9 @@ class SqliteLedger(MemoryLedger):
     def flush(self, now: float) -> None:
         """Hand what is new to the writer; does not wait for the disk."""
         self._woken.clear()
-        if not self._adopt(now):
-            return
         try:
-            self._put_unsaved()
+            if self._adopt(now):
+                self._put_unsaved()
         except BacklogFull as error:
             # The set keeps what it has, and is no larger than the windows there are.
             self._log.error("ledger_backlog_full", error=str(error))

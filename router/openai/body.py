@@ -16,9 +16,14 @@ import msgspec
 from router.errors import BadRequest, InvalidJson, InvalidModel, InvalidValue, MissingModel
 
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+# vLLM takes 8.0 and "8" for 8, and 1 and "true" for true (pydantic's lax mode), so these are read.
+_Count = _Int64 | float | str | None
+_Flag = bool | int | str | None
+_TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 _DELIMITER = re.compile(rb"[ \t\r\n]*[,}]")
 _KEY = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _NULL = msgspec.Raw(b"null")
+_PUNCTUATION = len('"":,')
 _encode = msgspec.json.encode
 
 
@@ -29,18 +34,39 @@ class Fields(msgspec.Struct, frozen=True):
     """
 
     model: str | msgspec.UnsetType = msgspec.UNSET
-    stream: bool | None = None
+    stream: _Flag = None
     stream_options: msgspec.Raw = _NULL
-    n: _Int64 | None = None
-    max_tokens: _Int64 | None = None
-    max_completion_tokens: _Int64 | None = None
-    max_output_tokens: _Int64 | None = None
-    best_of: _Int64 | None = None
+    n: _Count = None
+    max_tokens: _Count = None
+    max_completion_tokens: _Count = None
+    max_output_tokens: _Count = None
+    best_of: _Count = None
     prompt: msgspec.Raw = _NULL
     query: msgspec.Raw = _NULL
     documents: msgspec.Raw = _NULL
     text_1: msgspec.Raw = _NULL
     text_2: msgspec.Raw = _NULL
+
+    @property
+    def streams(self) -> bool:
+        """Whether a stream is asked for, as vLLM reads it."""
+        stream = self.stream
+        return stream.strip().lower() in _TRUE if isinstance(stream, str) else stream == 1
+
+    def count(self, name: str) -> int | None:
+        """A field that counts, as vLLM reads it; None: the engine refuses it or uses its own.
+
+        Args:
+            name: `n`, `best_of` or one of the limits on tokens.
+        """
+        value = getattr(self, name)
+        if value is None or isinstance(value, int):
+            return value
+        try:
+            number = float(value)
+        except ValueError:
+            return None
+        return int(number) if number.is_integer() else None
 
 
 _decoder = msgspec.json.Decoder(Fields)
@@ -51,7 +77,7 @@ def read_fields(body: bytes) -> Fields:
     """Read `body`, which must be one JSON object in UTF-8.
 
     Raises:
-        InvalidJson: not JSON, not an object, too deep, a lone surrogate, or two `model` keys.
+        InvalidJson: not JSON, not an object, too deep, a lone surrogate, or a top-level key twice.
         InvalidModel: `model` is not a string.
         InvalidValue: another field that the router reads has the wrong type or range.
     """
@@ -67,9 +93,22 @@ def read_fields(body: bytes) -> Fields:
         raise InvalidJson("The request body is nested too deeply.") from None
     except msgspec.DecodeError as error:
         raise InvalidJson(f"The request body is not valid JSON: {error}.") from None
-    if body.count(b'"model"') > 1:
-        members(body)  # refuses a second one at the top level
+    if not _is_compact(body):
+        members(body)  # refuses a key that comes twice
     return fields
+
+
+def _is_compact(body: bytes) -> bool:
+    """Whether the lengths of the distinct keys and of their values add up to the whole body.
+
+    Then there is neither space nor an escaped key between them, and no key twice. That is what
+    most clients send, and it costs a fifth of finding every offset.
+    """
+    found = _raw_decoder.decode(body)
+    size = 1
+    for name, raw in found.items():
+        size += len(name) + len(raw) + _PUNCTUATION
+    return size == len(body)
 
 
 def _bad_field(reason: str) -> BadRequest:
@@ -127,7 +166,7 @@ def members(body: bytes) -> Members:
         key = _KEY.match(body, at + 1)
         if key is None or msgspec.json.decode(key[1]) != name:
             raise _twice(name)
-        start, end = key.end(), key.end() + memoryview(raw).nbytes
+        start, end = key.end(), key.end() + len(raw)
         after = _DELIMITER.match(body, end)
         if after is None or memoryview(body)[start:end] != memoryview(raw):
             raise _twice(name)

@@ -93,11 +93,11 @@ def _generating(
     path: InferencePath, fields: Fields, prompt: int, context: int | None, *, exact: bool
 ) -> Cost:
     prompts = _prompts(fields) if path.kind == "completions" else 1
-    choices = max(1, fields.n or 1, fields.best_of or 1) * prompts
+    choices = max(1, fields.count("n") or 1, fields.count("best_of") or 1) * prompts
     names = _LIMIT_FIELDS[path.kind]
-    told = [name for name in names if getattr(fields, name) is not None]
+    told = [name for name in names if fields.count(name) is not None]
     limit_field = told[0] if told else names[-1]
-    each = getattr(fields, limit_field) if told else None
+    each = fields.count(limit_field)
     must_limit = False
     if each is None and path.kind == "completions":
         each = _COMPLETIONS_DEFAULT_TOKENS
@@ -128,6 +128,6 @@ def _prompts(fields: Fields) -> int:
 
 def _repeated(fields: Fields) -> int:
     """Rerank and score put the query before every document."""
-    query = max(memoryview(fields.query).nbytes, memoryview(fields.text_1).nbytes)
+    query = max(len(fields.query), len(fields.text_1))
     documents = memoryview(fields.documents).tobytes() + memoryview(fields.text_2).tobytes()
     return query * (documents.count(b'"') // 2)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from router.errors import BadRequest
+import msgspec
+
+from router.errors import InvalidJson
 from router.fleet.catalog import Catalog
 from router.openai import multipart
 from router.openai.body import Fields, read_fields, require_model, splice
@@ -29,8 +31,7 @@ class Entry:
     model: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """What a request's body asks for.
 
     Attributes:
@@ -69,7 +70,7 @@ def read(entry: Entry, body: bytes, content_type: str, catalog: Catalog) -> Want
         model = catalog.resolve(form.model if entry.model is None else entry.model)
         return Wanted(entry.path, model, body, form=form)
     if not body:
-        raise BadRequest("The request has no body; this path takes a JSON object.")
+        raise InvalidJson("The request has no body; this path takes a JSON object.")
     fields = read_fields(body)
     asked = require_model(fields) if entry.model is None else entry.model
     return Wanted(entry.path, catalog.resolve(asked), body, fields)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from time import monotonic
 from typing import Any
 
 from aiohttp import web
@@ -30,7 +29,7 @@ from router.log import get_logger
 from router.openai.envelope import error_body
 from router.openai.paths import Dialect
 from router.proxy.exchange import Flow
-from router.proxy.headers import Headers, request_id
+from router.proxy.headers import TO_UPSTREAM, request_id
 
 _log = get_logger("router.proxy")
 _KEEP_ALIVE_S = 75.0
@@ -66,15 +65,19 @@ class ClientConnection(web.RequestHandler):
 
     Attributes:
         exchange: the one whose bytes go straight to the transport; None otherwise.
+        awaits_head: bytes have come since the latest head.
+        head_due: when that head must be whole, set by the sweep; 0.0 where none is awaited.
         peer_key: what the rate of the peer's address is counted under.
     """
 
-    __slots__ = ("_downstream", "exchange", "peer_key")
+    __slots__ = ("_downstream", "awaits_head", "exchange", "head_due", "peer_key")
 
     def __init__(self, downstream: Downstream, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(downstream, **kwargs)
         self._downstream = downstream
         self.exchange: ClientExchange | None = None
+        self.awaits_head = True
+        self.head_due = 0.0
         self.peer_key = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -91,10 +94,9 @@ class ClientConnection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse; a request that has begun has its head's time limited."""
+        """Parse; where no request runs, this is the beginning of one, whose head is due soon."""
+        self.awaits_head = True
         super().data_received(data)
-        if self.exchange is None:
-            self._downstream.await_head(self)
 
     def pause_writing(self) -> None:
         """The client does not keep up."""
@@ -158,7 +160,6 @@ class Downstream(web.Server):
         )
         self.settings = settings
         self._clients: set[ClientConnection] = set()
-        self._heads: dict[ClientConnection, float] = {}
 
     def __call__(self) -> ClientConnection:
         """Make the protocol of a new connection."""
@@ -177,99 +178,88 @@ class Downstream(web.Server):
             client.refuse_and_close(
                 Overloaded(f"The router has its {limit} connections.", retry_after_s=1)
             )
-            return
-        self.await_head(client)
 
     def closed(self, client: ClientConnection) -> None:
         """A connection has ended."""
         self._clients.discard(client)
-        self._heads.pop(client, None)
 
-    def await_head(self, client: ClientConnection) -> None:
-        """The head of a request must be there in time, counted from its first byte."""
-        self._heads.setdefault(client, monotonic())
-
-    def head_arrived(self, client: ClientConnection) -> None:
-        """It is there."""
-        self._heads.pop(client, None)
-
-    def sweep(self) -> None:
-        """Close connections whose head is late."""
-        oldest = monotonic() - self.settings().header_timeout_s
-        late = []
-        for client, since in self._heads.items():
-            if since > oldest:
-                break
-            late.append(client)
-        for client in late:
-            self._heads.pop(client, None)
-            client.refuse_and_close(RequestTimeout("The request's head did not arrive in time."))
+    def sweep(self, now: float) -> None:
+        """Close connections whose head is late; `now` in monotonic seconds."""
+        limit_s = self.settings().header_timeout_s
+        for client in tuple(self._clients):
+            if client.exchange is not None or not client.awaits_head:
+                client.head_due = 0.0
+            elif not client.head_due:
+                client.head_due = now + limit_s
+            elif client.head_due < now:
+                client.refuse_and_close(
+                    RequestTimeout("The request's head did not arrive in time.")
+                )
 
 
 class ClientExchange:
     """`Exchange` over an aiohttp request."""
 
     __slots__ = (
-        "_chunked", "_connection", "_downstream", "_request", "begun", "flow", "keep", "request_id",
-        "started",
+        "_chunked", "_connection", "_downstream", "_request", "begun", "flow", "keep", "lines",
+        "noted", "request_id", "started",
     )  # fmt: skip
 
-    def __init__(self, request: web.BaseRequest, downstream: Downstream, started: float) -> None:
-        connection = request.protocol
-        assert isinstance(connection, ClientConnection)
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        connection: ClientConnection,
+        downstream: Downstream,
+        started: float,
+    ) -> None:
         self._request = request
         self._connection = connection
         self._downstream = downstream
         self._chunked = False
         self.keep = request.keep_alive
-        self.request_id = request_id(_sent_id(request))
+        self.lines, self.noted = TO_UPSTREAM.split(request.raw_headers)
+        self.request_id = request_id(self.noted.get(b"x-request-id"))
         self.started = started
         self.begun = False
         self.flow: Flow | None = None
         connection.exchange = self
-        downstream.head_arrived(connection)
-
-    @property
-    def headers(self) -> Headers:
-        """The request's headers, as they came."""
-        return self._request.raw_headers
+        connection.awaits_head = False
 
     @property
     def client(self) -> int:
         """What the rate of the client's address is counted under; the peer's is worked out once."""
-        forwarded_for = self._request.headers.get("x-forwarded-for")
+        forwarded_for = self.header(b"x-forwarded-for")
         if forwarded_for is None:
             return self._connection.peer_key
         trusted = self._downstream.settings().trusted_proxies
-        address = client_address(self._request.remote or "", forwarded_for, trusted)
-        return key_of(address)
+        return key_of(client_address(self._request.remote or "", forwarded_for, trusted))
 
-    def header(self, name: str) -> str | None:
-        """One header of the request; None where it is not there."""
-        return self._request.headers.get(name)
+    def header(self, name: bytes) -> str | None:
+        """One of the noted headers; None where it is not there."""
+        value = self.noted.get(name)
+        return value.decode("utf-8", "surrogateescape") if value is not None else None
 
-    @property
-    def content_type(self) -> str:
-        """Media type of the request's body, with parameters."""
-        return self._request.headers.get("content-type", "")
+    def body_at_once(self) -> bytes | None:
+        """The whole body, if it is there already."""
+        content = self._request.content
+        if not content.is_eof():
+            return None
+        body = content.read_nowait(-1)
+        if len(body) > self._downstream.settings().max_body_bytes:
+            raise self._too_large()
+        return body
 
     async def read_body(self) -> bytes:
         """The whole body, bounded in size and time."""
-        limit = self._downstream.settings().max_body_bytes
-        content = self._request.content
-        length = self._request.content_length
-        if length is not None and length > limit:
-            raise self._too_large(limit)
-        if content.is_eof():
-            body = content.read_nowait(-1)
-            if len(body) > limit:
-                raise self._too_large(limit)
-            return body
-        if self._request.headers.get("expect", "").lower() == "100-continue":
+        settings = self._downstream.settings()
+        told = self.noted.get(b"content-length")
+        if told is not None and int(told) > settings.max_body_bytes:
+            raise self._too_large()
+        if self.noted.get(b"expect", b"").lower() == b"100-continue":
             self._write(_CONTINUE)
         try:
-            async with asyncio.timeout(self._downstream.settings().body_timeout_s):
-                return await self._read_on(limit)
+            async with asyncio.timeout(settings.body_timeout_s):
+                return await self._read_on(settings.max_body_bytes)
         except TimeoutError:
             self.keep = False
             raise RequestTimeout("The request's body did not arrive in time.") from None
@@ -284,12 +274,13 @@ class ClientExchange:
             pieces.append(piece)
             size += len(piece)
             if size > limit:
-                raise self._too_large(limit)
+                raise self._too_large()
         return b"".join(pieces)
 
-    def _too_large(self, limit: int) -> RequestTooLarge:
+    def _too_large(self) -> RequestTooLarge:
         self.keep = False
-        return RequestTooLarge(f"The request's body is over {limit // 2**20} MiB.")
+        limit = self._downstream.settings().max_body_mb
+        return RequestTooLarge(f"The request's body is over {limit} MiB.")
 
     def start(
         self, status: int, reason: bytes, lines: bytes, length: int | None, first: bytes
@@ -344,11 +335,6 @@ class ClientExchange:
         transport = self._connection.transport
         if transport is not None:
             transport.write(data)
-
-
-def _sent_id(request: web.BaseRequest) -> bytes | None:
-    sent = request.headers.get("x-request-id")
-    return sent.encode("ascii", "replace") if sent is not None else None
 
 
 def _whole_answer(

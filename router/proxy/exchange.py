@@ -6,13 +6,14 @@ take aiohttp's place without a change here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
+from router.config.settings import ServerSettings
 from router.errors import RouterError
 from router.openai.paths import Dialect, InferencePath
-from router.proxy.headers import Headers
-from router.proxy.meter import Answered, Unmetered
+from router.proxy.meter import Unmetered
 
 
 class Flow(Protocol):
@@ -30,37 +31,41 @@ class Exchange(Protocol):
 
     Attributes:
         request_id: 1-128 sane characters; told to the engine and in the answer.
-        headers: the request's, as they came.
+        lines: the request's header lines that cross, each ended by CRLF.
+        noted: lower-case name -> value of the headers the router reads itself.
         started: monotonic time at which the request's head was there, seconds.
         begun: bytes of the answer have been written.
         flow: asked to pause and resume while the answer is relayed.
     """
 
     request_id: bytes
+    lines: bytes
+    noted: dict[bytes, bytes]
     started: float
     begun: bool
     flow: Flow | None
 
     @property
-    def headers(self) -> Headers:
-        """The request's headers, as they came."""
-
-    @property
     def client(self) -> int:
         """What the rate of the client's address is counted under."""
 
-    def header(self, name: str) -> str | None:
-        """One header of the request; None where it is not there."""
+    def header(self, name: bytes) -> str | None:
+        """One of the noted headers; None where it is not there."""
 
-    @property
-    def content_type(self) -> str:
-        """Media type of the request's body, with parameters."""
+    def body_at_once(self) -> bytes | None:
+        """The whole body, if it is there already.
+
+        Raises:
+            RequestTooLarge: it is.
+        """
 
     async def read_body(self) -> bytes:
         """The whole body.
 
         Raises:
-            RequestTooLarge, RequestTimeout, BadRequest: what arrived is not one.
+            RequestTooLarge: it is.
+            RequestTimeout: it does not come.
+            BadRequest: it is not framed as it should be.
         """
 
     def start(
@@ -85,22 +90,23 @@ class Exchange(Protocol):
         """Answer with an error of the router's own; `lines` are further header lines."""
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """A request that was admitted: what to send, and where it may go.
 
     Attributes:
         path: its row in the table of paths.
         model: full name, as engines know it.
-        body: to be sent, aliases already spliced.
+        request_id: see `Exchange`.
+        body: to be sent.
         lines: end-to-end header lines, each ended by CRLF.
+        limits: timeouts that hold for it, whatever a reload brings meanwhile.
         started: monotonic time of the request's head.
         admitted: monotonic time at which it could have been sent.
         meter: what reads the answer's usage and charges it.
-        answered: the attempt of which the client has got bytes; None before.
+        organization: whose turn it takes in a queue; empty for the anonymous.
+        priority: in a queue, higher goes first.
         queued_s: seconds it waited for a slot.
         connected_s: seconds that connecting took.
-        retries: attempts after the first.
     """
 
     path: InferencePath
@@ -108,10 +114,11 @@ class Call:
     request_id: bytes
     body: bytes
     lines: bytes
+    limits: ServerSettings
     started: float
     admitted: float
     meter: Unmetered
-    answered: Answered | None = None
+    organization: str = ""
+    priority: int = 0
     queued_s: float = 0.0
     connected_s: float = 0.0
-    retries: int = 0

@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 
-from router.config.settings import Settings
-from router.errors import BadGateway, Draining, GatewayTimeout, RouterError
+from router.config.settings import LimitsSettings
+from router.errors import BadGateway, Draining, GatewayTimeout, Overloaded, RouterError
 from router.fleet.fleet import Fleet, Lease
 from router.fleet.service import Service
+from router.fleet.waiting import Ticket
 from router.log import get_logger
 from router.proxy.account import count
+from router.proxy.budget import MoveBudget
 from router.proxy.exchange import Call, Exchange
 from router.proxy.relay import Outcome, Relay
-from router.proxy.upstream import ConnectFailed, Upstreams, request_head
+from router.proxy.upstream import ConnectFailed, Disconnected, Upstreams, request_head
 
 _log = get_logger("router.proxy")
 MAX_MOVES = 2
@@ -26,6 +28,10 @@ MAX_MOVES = 2
 
 class Forwarder:
     """Takes calls to engines.
+
+    Args:
+        limits: the queue's settings in force.
+        suspect: has a service probed at once.
 
     Attributes:
         running: attempts under way; the sweep looks at them.
@@ -35,61 +41,89 @@ class Forwarder:
         self,
         fleet: Fleet,
         upstreams: Upstreams,
-        settings: Callable[[], Settings],
+        limits: Callable[[], LimitsSettings],
         suspect: Callable[[Service], None],
     ) -> None:
         self._fleet = fleet
         self._upstreams = upstreams
-        self._settings = settings
+        self._limits = limits
         self._suspect = suspect
+        self._budget = MoveBudget()
         self.running: set[Relay] = set()
 
     async def forward(self, exchange: Exchange, call: Call) -> None:
-        """Get `call` answered by a service that can.
+        """Get `call` answered by a service that can, and charged for the answer it got.
 
         Raises:
             RouterError: nothing has been written, and this is the answer.
         """
+        self._budget.note_request(call.started)
         tried: list[Service] = []
-        failed: Relay | None = None
         answered: Relay | None = None
-        while len(tried) <= MAX_MOVES:
-            try:
-                lease = self._fleet.take(call.model, exclude=tried)
-            except RouterError:
-                if failed is None:
-                    raise
-                break
-            relay = Relay(exchange, call, lease.service, may_move=len(tried) < MAX_MOVES)
-            try:
-                await self._attempt(relay, call)
-            finally:
-                self._finish(relay, lease, call)
-            if relay.outcome is not Outcome.FAILED:
-                self._conclude(relay)
-                return
-            failed = relay
-            answered = relay if relay.held is not None else answered
-            tried.append(lease.service)
-            call.retries += 1
-        if answered is None:
-            raise BadGateway(f"No service could answer: {failed.error if failed else 'none left'}.")
-        answered.answer_held()
+        relay: Relay | None = None
+        try:
+            while True:
+                try:
+                    lease = await self._lease(call, tried)
+                except RouterError:
+                    if relay is None:
+                        raise
+                    break
+                relay = Relay(exchange, call, lease, may_move=len(tried) < MAX_MOVES)
+                try:
+                    await self._attempt(relay, call)
+                finally:
+                    self._finish(relay, lease, call)
+                if relay.outcome is not Outcome.FAILED:
+                    _conclude(relay, call)
+                    return
+                if relay.held is not None:
+                    answered = relay
+                tried.append(relay.service)
+                if not self._may_move(relay, len(tried)):
+                    break
+            if answered is None:
+                raise BadGateway(f"No service could answer: {relay.reason}.")
+            relay = answered
+            relay.answer_held()
+        finally:
+            call.meter.close(relay if relay is not None and relay.first_byte else None)
+
+    async def _lease(self, call: Call, tried: list[Service]) -> Lease:
+        """A slot of a service that has not failed this call: at once, or after a wait in line."""
+        try:
+            return self._fleet.take(call.model, tried)
+        except Overloaded:
+            limits = self._limits()
+            if not limits.max_queue:
+                raise
+        before = monotonic()
+        ticket = Ticket(
+            call.organization,
+            call.meter.weight,
+            call.priority,
+            before + limits.queue_timeout_s,
+            tried,
+        )
+        try:
+            return await self._fleet.wait(call.model, ticket, limits.max_queue)
+        finally:
+            call.queued_s += monotonic() - before
+
+    def _may_move(self, relay: Relay, failures: int) -> bool:
+        if failures > MAX_MOVES or not self._budget.take(monotonic()):
+            return False
+        relay.service.cells.retries[relay.fault or "error"] += 1
+        return True
 
     async def _attempt(self, relay: Relay, call: Call) -> None:
         """Send the call, over a connection that is there or a new one, and wait for an outcome."""
         spec = relay.service.spec
         pool = self._upstreams.pool(spec.url)
-        head = request_head(
-            call.path.upstream,
-            spec,
-            pool.target,
-            call.lines,
-            len(call.body),
-            request_id=call.request_id,
-        )
-        connection = pool.take_idle()
+        start = pool.start_of(call.path.upstream, spec.api_key)
+        head = request_head(start, call.lines, len(call.body), call.request_id)
         self.running.add(relay)
+        connection = pool.take_idle()
         if connection is not None:
             relay.send(connection, head)
             await relay.done
@@ -113,23 +147,41 @@ class Forwarder:
         """Give back what the attempt took, and count it. Runs once, does not await."""
         relay.abandon()
         self.running.discard(relay)
+        if relay.fault is not None:
+            self._fault(relay, lease, call)
         lease.release()
         count(relay, call, monotonic())
-        if relay.outcome is Outcome.FAILED:
-            self._suspect(relay.service)
-            _log.warning(
-                "attempt_failed",
-                request_id=call.request_id.decode(),
-                service=relay.service.name,
-                error=str(relay.error) if relay.error else f"status {relay.status}",
-            )
 
-    def _conclude(self, relay: Relay) -> None:
-        """Turn an end without a byte into its error."""
-        if relay.first_byte:
-            return
-        if relay.outcome is Outcome.TIMEOUT:
-            limit = self._settings().server.request_timeout_s
-            raise GatewayTimeout(f"The engine sent nothing within {limit:g} s.")
-        if relay.outcome is Outcome.SHUT_DOWN:
-            raise Draining("The router is shutting down.", retry_after_s=1)
+    def _fault(self, relay: Relay, lease: Lease, call: Call) -> None:
+        """The engine is to blame: it is told of, counts against the service, and is looked into."""
+        if not relay.first_byte or relay.status >= 500:
+            lease.failed(relay.reason, relay.retry_after_s)
+        self._suspect(relay.service)
+        _log.warning(
+            "attempt_failed",
+            request_id=call.request_id.decode(),
+            service=relay.service.name,
+            error=relay.reason,
+        )
+
+    def service_down(self, service: Service) -> None:
+        """Move what waits for a first byte of a service that is known to be dead or hung."""
+        for relay in tuple(self.running):
+            if relay.service is service and not relay.first_byte:
+                relay.give_up(Disconnected("the service went down"))
+
+    def shut_down(self) -> None:
+        """End everything that runs."""
+        for relay in tuple(self.running):
+            relay.shut_down()
+
+
+def _conclude(relay: Relay, call: Call) -> None:
+    """Turn an end without a byte into its error."""
+    if relay.first_byte:
+        return
+    if relay.outcome is Outcome.TIMEOUT:
+        limit = call.limits.request_timeout_s
+        raise GatewayTimeout(f"The engine sent nothing within {limit:g} s.")
+    if relay.outcome is Outcome.SHUT_DOWN:
+        raise Draining("The router is shutting down.", retry_after_s=1)

@@ -1,4 +1,4 @@
-"""Which headers cross, in either direction.
+"""Which headers cross, in either direction: one pass over each head.
 
 RFC 9110 section 7.6.1: what belongs to one connection (hop-by-hop, or named by `Connection`) ends
 there. Beyond that a client's credentials, its cookies and what proxies told of its address stay
@@ -8,8 +8,8 @@ with the router.
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Iterable
+from random import getrandbits
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -62,41 +62,94 @@ _NOT_DOWNSTREAM = _HOP_BY_HOP | {
     b"x-ratelimit-reset-tokens",
 }
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_MEMO_LIMIT = 2048
 
 
 def request_id(sent: bytes | None) -> bytes:
-    """The client's own id where it is 1-128 of `A-Z a-z 0-9 . _ : -`, else a new one."""
+    """The client's own id where it is 1-128 of `A-Z a-z 0-9 . _ : -`, else a new one.
+
+    An id names a request to people and opens nothing, so its randomness need not be secret.
+    """
     if sent is not None and _REQUEST_ID.fullmatch(sent):
         return sent
-    return uuid.uuid4().hex.encode()
+    return b"%032x" % getrandbits(128)
 
 
-def to_upstream(headers: Headers) -> bytes:
-    """The request's end-to-end header lines, each ended by CRLF."""
-    return _lines(headers, _NOT_UPSTREAM)
+class HeaderFilter:
+    """Splits a head into the lines that cross and the values that the router reads itself.
 
+    A name's fate is worked out once for each spelling and kept, for so many names.
 
-def to_downstream(headers: Headers) -> bytes:
-    """The answer's end-to-end header lines, each ended by CRLF, without its framing."""
-    return _lines(headers, _NOT_DOWNSTREAM)
+    Args:
+        dropped: names, in lower case, that do not cross.
+        noted: names whose values are wanted, whether they cross or not; `connection` always is.
+    """
 
+    def __init__(self, dropped: frozenset[bytes], noted: frozenset[bytes]) -> None:
+        self._dropped = dropped
+        self._noted = noted | {b"connection"}
+        self._fates: dict[bytes, tuple[bool, bytes | None]] = {}
 
-def _lines(headers: Headers, dropped: frozenset[bytes]) -> bytes:
-    kept: list[bytes] = []
-    named: set[bytes] | None = None
-    for name, value in headers:
+    def split(self, headers: Headers) -> tuple[bytes, dict[bytes, bytes]]:
+        """(lines that cross, each ended by CRLF; lower-case name -> value of the noted ones)."""
+        lines: list[bytes] = []
+        noted: dict[bytes, bytes] = {}
+        fates = self._fates
+        for name, value in headers:
+            fate = fates.get(name)
+            crosses, key = self._fate(name) if fate is None else fate
+            if crosses:
+                lines += (name, b": ", value, b"\r\n")
+            if key is not None:
+                noted[key] = value
+        if b"connection" in noted:
+            named = _named(headers)
+            if named:
+                return self._without(headers, named), noted
+        return b"".join(lines), noted
+
+    def _fate(self, name: bytes) -> tuple[bool, bytes | None]:
         lower = name.lower()
-        if lower not in dropped:
-            kept += (name, b": ", value, b"\r\n")
-        elif lower == b"connection":
-            options = {option.strip().lower() for option in value.split(b",")}
-            named = options - {b"close", b"keep-alive", b""} | (named or set())
-    if named:
-        return _lines_without(headers, dropped | named)
-    return b"".join(kept)
+        fate = (lower not in self._dropped, lower if lower in self._noted else None)
+        if len(self._fates) < _MEMO_LIMIT:
+            self._fates[name] = fate
+        return fate
+
+    def _without(self, headers: Headers, named: set[bytes]) -> bytes:
+        dropped = self._dropped | named
+        return b"".join(
+            b"%b: %b\r\n" % (name, value) for name, value in headers if name.lower() not in dropped
+        )
 
 
-def _lines_without(headers: Headers, dropped: frozenset[bytes]) -> bytes:
-    return b"".join(
-        b"%b: %b\r\n" % (name, value) for name, value in headers if name.lower() not in dropped
-    )
+def _named(headers: Headers) -> set[bytes]:
+    """What `Connection` headers name, beyond its own options."""
+    options = {
+        option.strip().lower()
+        for name, value in headers
+        if name.lower() == b"connection"
+        for option in value.split(b",")
+    }
+    return options - {b"", b"close", b"keep-alive"}
+
+
+TO_UPSTREAM = HeaderFilter(
+    _NOT_UPSTREAM,
+    frozenset(
+        {
+            b"authorization",
+            b"content-length",
+            b"content-type",
+            b"expect",
+            b"x-api-key",
+            b"x-forwarded-for",
+            b"x-request-id",
+        }
+    ),
+)
+"""For requests. Its memo is bounded and tells nothing but how names are spelt."""
+TO_DOWNSTREAM = HeaderFilter(
+    _NOT_DOWNSTREAM,
+    frozenset({b"content-length", b"content-type", b"retry-after", b"transfer-encoding"}),
+)
+"""For answers."""

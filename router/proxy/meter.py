@@ -72,6 +72,11 @@ class Unmetered:
 
     changes: dict[str, Any] = {}  # noqa: RUF012 - never written
 
+    @property
+    def weight(self) -> int:
+        """Tokens it may cost: what its turn in a queue is weighed by."""
+        return 1
+
     def tap(self, *, streams: bool) -> Tap:  # noqa: ARG002
         """What reads the usage of an answer."""
         return UsageTap()
@@ -115,6 +120,11 @@ class Meter(Unmetered):
     reservation: Reservation
     changes: dict[str, Any] = field(default_factory=dict)
     _asked: _Asked | None = None
+
+    @property
+    def weight(self) -> int:
+        """Tokens it may cost."""
+        return self.cost.prompt_tokens + self.cost.completion_tokens
 
     def limit_answer(self) -> None:
         """Have the engine stop where the reservation ends, if it would not by itself."""
@@ -215,7 +225,7 @@ class Metering:
             raise self._refused(organization, outcome)
         meter = Meter(self, organization, wanted, cost, outcome)
         meter.limit_answer()
-        if wanted.fields.stream and wanted.path.kind in {"chat", "completions"}:
+        if wanted.fields.streams and wanted.path.kind in {"chat", "completions"}:
             meter.ask_for_usage(continuous=self._has_token_quota(organization))
         return meter
 
@@ -244,7 +254,8 @@ class Metering:
             spec = lease.service.spec
             pool = self._upstreams.pool(spec.url)
             body = wanted.with_changes({})
-            head = request_head(_TOKENIZE.upstream, spec, pool.target, _JSON_LINE, len(body))
+            start = pool.start_of(_TOKENIZE.upstream, spec.api_key)
+            head = request_head(start, _JSON_LINE, len(body))
             async with asyncio.timeout(_TOKENIZE_TIMEOUT_S):
                 status, answer = await ask(pool, head, body)
             return _decode_count(answer).count if status == 200 else None

@@ -7,13 +7,13 @@ from time import monotonic
 
 from router.access.door import Door
 from router.access.identity import Identity
-from router.errors import Draining, ModelNotAllowed, RouterError
+from router.config.settings import ServerSettings
+from router.errors import ModelNotAllowed, RouterError
 from router.fleet.fleet import Fleet
 from router.metrics import Metrics
 from router.proxy.admit import Entry, Wanted, read
 from router.proxy.exchange import Call, Exchange
 from router.proxy.forward import Forwarder
-from router.proxy.headers import to_upstream
 from router.proxy.meter import Metering, Unmetered
 
 _UNMETERED = Unmetered()
@@ -23,7 +23,8 @@ class Pipeline:
     """Takes one exchange from its head to its end.
 
     Args:
-        draining: seconds a client should wait before it tries again; None while requests are taken.
+        closed: why nothing new is taken; None while it is.
+        limits: the server's settings in force.
     """
 
     def __init__(
@@ -34,59 +35,65 @@ class Pipeline:
         forwarder: Forwarder,
         metrics: Metrics,
         *,
-        draining: Callable[[], float | None],
+        closed: Callable[[], RouterError | None],
+        limits: Callable[[], ServerSettings],
     ) -> None:
         self._door = door
         self._fleet = fleet
         self._metering = metering
         self._forwarder = forwarder
         self._metrics = metrics
-        self._draining = draining
+        self._closed = closed
+        self._limits = limits
 
     async def serve(self, exchange: Exchange, entry: Entry) -> None:
         """Answer an inference request. Leaves with the answer written, or with the client gone."""
-        organization: str | None = None
+        identity: Identity | None = None
         try:
             identity = self._enter(exchange)
-            organization = identity.organization
-            body = await exchange.read_body()
-            wanted = read(entry, body, exchange.content_type, self._fleet.catalog)
-            _check_scope(identity, wanted)
+            body = exchange.body_at_once()
+            if body is None:
+                body = await exchange.read_body()
+            content_type = exchange.header(b"content-type") or ""
+            wanted = read(entry, body, content_type, self._fleet.catalog)
+            if not identity.allows(wanted.model):
+                raise ModelNotAllowed(
+                    f"This key may not use the model `{wanted.model}`.", param="model"
+                )
             meter = _UNMETERED
-            if organization is not None:
-                meter = await self._metering.open(organization, wanted)
-            call = _call(exchange, wanted, meter)
-            try:
-                await self._forwarder.forward(exchange, call)
-            finally:
-                meter.close(call.answered)
+            if identity.organization is not None:
+                meter = await self._metering.open(identity.organization, wanted)
+            await self._forwarder.forward(exchange, self._call(exchange, identity, wanted, meter))
         except RouterError as error:
             self._metrics.rejections[error.code] += 1
-            lines = self._metering.rate_lines(organization) if organization is not None else b""
-            exchange.refuse(error, entry.path.dialect, lines)
+            exchange.refuse(error, entry.path.dialect, self._rate_lines(identity))
 
     def _enter(self, exchange: Exchange) -> Identity:
-        retry_after_s = self._draining()
-        if retry_after_s is not None:
-            raise Draining("The router is shutting down.", retry_after_s=retry_after_s)
+        closed = self._closed()
+        if closed is not None:
+            raise closed
         return self._door.enter(
-            exchange.client, exchange.header("authorization"), exchange.header("x-api-key")
+            exchange.client, exchange.header(b"authorization"), exchange.header(b"x-api-key")
         )
 
+    def _call(
+        self, exchange: Exchange, identity: Identity, wanted: Wanted, meter: Unmetered
+    ) -> Call:
+        return Call(
+            wanted.path,
+            wanted.model,
+            exchange.request_id,
+            wanted.with_changes(meter.changes),
+            exchange.lines,
+            self._limits(),
+            exchange.started,
+            monotonic(),
+            meter,
+            identity.organization or "",
+            identity.priority,
+        )
 
-def _check_scope(identity: Identity, wanted: Wanted) -> None:
-    if not identity.allows(wanted.model):
-        raise ModelNotAllowed(f"This key may not use the model `{wanted.model}`.", param="model")
-
-
-def _call(exchange: Exchange, wanted: Wanted, meter: Unmetered) -> Call:
-    return Call(
-        path=wanted.path,
-        model=wanted.model,
-        request_id=exchange.request_id,
-        body=wanted.with_changes(meter.changes),
-        lines=to_upstream(exchange.headers),
-        started=exchange.started,
-        admitted=monotonic(),
-        meter=meter,
-    )
+    def _rate_lines(self, identity: Identity | None) -> bytes:
+        if identity is None or identity.organization is None:
+            return b""
+        return self._metering.rate_lines(identity.organization)

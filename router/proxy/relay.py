@@ -16,11 +16,10 @@ from router.errors import (
     UpstreamDisconnected,
     UpstreamTimeout,
 )
-from router.fleet.service import Service
+from router.fleet.fleet import Lease
 from router.openai.envelope import error_event
 from router.openai.usage import Tap
 from router.proxy.exchange import Call, Exchange
-from router.proxy.headers import to_downstream
 from router.proxy.upstream import Head, UpstreamConnection, UpstreamError
 
 _HELD_LIMIT_BYTES = 1024 * 1024
@@ -45,37 +44,43 @@ class Relay:
     """Listens to one answer and writes it to one client.
 
     Attributes:
+        service: that is asked.
         outcome: None while it runs.
-        error: why it failed or broke.
+        fault: kind of the engine's fault, a metrics label; None where it has none.
         head: the answer's head, once it is there.
         held: body of a 5xx that was kept back so that another service may be tried.
         done: resolved when there is an outcome.
+        tap: reads the answer's usage.
+        sent: monotonic time at which the call was sent; 0.0 before.
         first_byte: monotonic time of the body's first byte; 0.0 before.
-        latest: monotonic time of the latest bytes.
+        body_bytes: of the answer so far.
     """
 
     __slots__ = (
-        "_call", "_connection", "_exchange", "_holds", "_loop", "_paused", "_streams", "body_bytes",
-        "done", "error", "first_byte", "head", "held", "latest", "outcome", "sent",
+        "_call", "_connection", "_error", "_exchange", "_holds", "_latest", "_lease", "_loop",
+        "_paused", "body_bytes", "done", "fault", "first_byte", "head", "held", "outcome", "sent",
         "service", "tap",
     )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, call: Call, service: Service, *, may_move: bool) -> None:
+    def __init__(self, exchange: Exchange, call: Call, lease: Lease, *, may_move: bool) -> None:
         self._loop = asyncio.get_running_loop()
         self._exchange = exchange
         self._call = call
+        self._lease = lease
         self._connection: UpstreamConnection | None = None
         self._holds = may_move
         self._paused = False
-        self._streams = False
-        self.service = service
+        self._error: UpstreamError | None = None
+        self._latest = 0.0
+        self.service = lease.service
         self.tap: Tap = call.meter.tap(streams=False)
         self.done: asyncio.Future[None] = self._loop.create_future()
         self.outcome: Outcome | None = None
-        self.error: UpstreamError | None = None
+        self.fault: str | None = None
         self.head: Head | None = None
         self.held: list[bytes] | None = None
-        self.sent = self.first_byte = self.latest = 0.0
+        self.sent = 0.0
+        self.first_byte = 0.0
         self.body_bytes = 0
 
     def __repr__(self) -> str:
@@ -91,7 +96,20 @@ class Relay:
         """The client has got all of the answer."""
         return self.outcome is Outcome.WHOLE
 
-    # -- before ----------------------------------------------------------------------------
+    @property
+    def reason(self) -> str:
+        """What was wrong, for people."""
+        if self._error is not None:
+            return str(self._error)
+        return f"status {self.status}" if self.head is not None else str(self.outcome)
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Seconds for which the engine asked to be left alone."""
+        told = self.head.retry_after if self.head is not None else None
+        return float(told) if told is not None and told.isdigit() else None
+
+    # -- before --------------------------------------------------------------------------------
 
     def send(self, connection: UpstreamConnection, head: bytes) -> None:
         """Send the call over `connection` and listen to what it answers."""
@@ -102,26 +120,23 @@ class Relay:
 
     def rearm(self) -> None:
         """Make ready for another connection after a stale one."""
-        self.outcome = self.error = None
+        self.outcome = self._error = None
         self.done = self._loop.create_future()
 
-    # -- the answer, as the connection tells it --------------------------------------------
+    # -- the answer, as the connection tells it ------------------------------------------------
 
     def on_head(self, head: Head) -> None:
         """Hold the head: engines send it at once, even for what they have only queued."""
         self.head = head
-        self._streams = any(
-            name.lower() == b"content-type" and value.startswith(b"text/event-stream")
-            for name, value in head.headers
-        )
         if self._holds and head.status >= 500:
             self.held = []
-        elif self._streams:
+        elif head.streams:
             self.tap = self._call.meter.tap(streams=True)
 
     def on_data(self, data: bytes) -> None:
         """Pass on what one read brought."""
         now = monotonic()
+        self.service.heard = now
         self.body_bytes += len(data)
         if self.held is not None:
             self._hold(data)
@@ -131,15 +146,15 @@ class Relay:
             return
         if self.first_byte:
             self._exchange.write(data)
-            self.service.cells.inter_token.observe(now - self.latest)
+            self.service.cells.inter_token.observe(now - self._latest)
         else:
             self._begin(data, now)
-        self.latest = now
+        self._latest = now
 
     def on_end(self) -> None:
         """The answer is whole."""
         if self.held is not None:
-            self._close(Outcome.FAILED)
+            self._close(Outcome.FAILED, "status_5xx")
             return
         rest = self.tap.end()
         if not self.first_byte:
@@ -147,25 +162,25 @@ class Relay:
         elif rest:
             self._exchange.write(rest)
         self._exchange.finish()
-        self._close(Outcome.WHOLE)
+        self._close(Outcome.WHOLE, "status_5xx" if self.status >= 500 else None)
 
     def on_broken(self, error: UpstreamError) -> None:
         """The engine broke the exchange."""
-        self.error = error
         if self.first_byte:
+            self._error = error
             self._break_off(UpstreamDisconnected("The engine broke off its answer."))
-            self._close(Outcome.UPSTREAM_BROKE)
+            self._close(Outcome.UPSTREAM_BROKE, error.kind)
         elif self._connection is not None and self._connection.reused and self.head is None:
             self._close(Outcome.STALE)
         else:
-            self.held = None
-            self._close(Outcome.FAILED)
+            self._fail(error)
 
     def _begin(self, first: bytes, now: float) -> None:
         head = self.head
         assert head is not None
         self.first_byte = now
-        self._call.answered = self
+        if head.status < 400:
+            self._lease.succeeded()
         self._exchange.start(head.status, head.reason, self._lines(head, now), head.length, first)
 
     def _lines(self, head: Head, now: float) -> bytes:
@@ -175,10 +190,10 @@ class Relay:
             b"%b%bx-request-id: %b\r\nx-router-service: %b\r\n"
             b"server-timing: queue;dur=%.2f, connect;dur=%.2f, ttft;dur=%.2f\r\n"
         ) % (
-            to_downstream(head.headers),
+            head.lines,
             call.meter.rate_lines(),
             call.request_id,
-            self.service.name.encode(),
+            self.service.label,
             call.queued_s * 1e3,
             call.connected_s * 1e3,
             (now - call.started) * 1e3,
@@ -190,7 +205,6 @@ class Relay:
         assert self.held is not None
         body = b"".join(self.held)
         self.first_byte = monotonic()
-        self._call.answered = self
         lines = self._lines(self.head, self.first_byte)
         self._exchange.start(self.head.status, self.head.reason, lines, len(body), body)
         self._exchange.finish()
@@ -199,11 +213,9 @@ class Relay:
         assert self.held is not None
         self.held.append(data)
         if self.body_bytes > _HELD_LIMIT_BYTES:
-            self.held = None
-            self._abort_upstream()
-            self._close(Outcome.FAILED)
+            self.give_up(UpstreamError(f"an error of over {_HELD_LIMIT_BYTES} bytes"))
 
-    # -- the client's pace -----------------------------------------------------------------
+    # -- the client's pace ---------------------------------------------------------------------
 
     def pause(self) -> None:
         """The client does not keep up: let the engine's socket fill."""
@@ -214,33 +226,40 @@ class Relay:
     def resume(self) -> None:
         """It has caught up."""
         self._paused = False
-        self.latest = monotonic()
+        self._latest = monotonic()
         if self._connection is not None:
             self._connection.resume()
 
-    # -- ends that the engine does not bring -----------------------------------------------
+    # -- ends that the engine does not bring ---------------------------------------------------
+
+    def check(self, now: float) -> None:
+        """End the attempt if it has waited too long; called by the sweep."""
+        if self.outcome is not None:
+            return
+        limits = self._call.limits
+        if not self.first_byte:
+            if now - self._call.started > limits.request_timeout_s:
+                self._abort_upstream()
+                self._close(Outcome.TIMEOUT, "timeout")
+        elif now - self._latest > limits.idle_timeout_s:
+            self._abort_upstream()
+            if self._paused:
+                self._exchange.cut()
+                self._close(Outcome.SLOW_CLIENT)
+            else:
+                self._break_off(UpstreamTimeout(f"No byte for {limits.idle_timeout_s:g} s."))
+                self._close(Outcome.UPSTREAM_BROKE, "idle_timeout")
 
     def note_progress(self) -> None:
         """Tell the meter what the answer has cost so far; called by the sweep."""
         if self.first_byte:
             self._call.meter.progress(self.tap)
 
-    def check(self, now: float, request_timeout_s: float, idle_timeout_s: float) -> None:
-        """End the attempt if it has waited too long; called by the sweep."""
-        if self.outcome is not None:
-            return
-        if not self.first_byte:
-            if now - self._call.started > request_timeout_s:
-                self._abort_upstream()
-                self._close(Outcome.TIMEOUT)
-        elif now - self.latest > idle_timeout_s:
+    def give_up(self, error: UpstreamError) -> None:
+        """End an attempt that has brought no byte: its service is known to be no good."""
+        if self.outcome is None and not self.first_byte:
             self._abort_upstream()
-            if self._paused:
-                self._exchange.cut()
-                self._close(Outcome.SLOW_CLIENT)
-            else:
-                self._break_off(UpstreamTimeout(f"No byte for {idle_timeout_s:g} s."))
-                self._close(Outcome.UPSTREAM_BROKE)
+            self._fail(error)
 
     def shut_down(self) -> None:
         """End the attempt because the router ends."""
@@ -256,9 +275,15 @@ class Relay:
             self._abort_upstream()
             self._close(Outcome.CLIENT_GONE)
 
+    def _fail(self, error: UpstreamError) -> None:
+        self._error = error
+        self.held = None
+        self._close(Outcome.FAILED, error.kind)
+
     def _break_off(self, error: StreamBroken) -> None:
         """Tell the client that what it has is not all: by an event, or by a short body."""
-        if self._streams and self.head is not None and self.head.length is None:
+        head = self.head
+        if head is not None and head.streams and head.length is None:
             self._exchange.write(error_event(error, self._call.path.dialect))
             self._exchange.finish()
         else:
@@ -269,8 +294,9 @@ class Relay:
         if connection is not None:
             connection.abort()
 
-    def _close(self, outcome: Outcome) -> None:
+    def _close(self, outcome: Outcome, fault: str | None = None) -> None:
         self.outcome = outcome
+        self.fault = fault
         self._connection = None
         self._exchange.flow = None
         if not self.done.done():

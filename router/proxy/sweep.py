@@ -7,6 +7,8 @@ from collections.abc import Callable
 from time import monotonic
 
 from router.config.settings import ServerSettings
+from router.fleet.fleet import Fleet
+from router.metrics import Metrics
 from router.proxy.downstream import Downstream
 from router.proxy.forward import Forwarder
 from router.proxy.upstream import Upstreams
@@ -22,19 +24,38 @@ def period(settings: ServerSettings) -> float:
     return min(_LONGEST_S, max(_SHORTEST_S, shortest / _SHARE))
 
 
-async def sweep(
-    settings: Callable[[], ServerSettings],
-    downstream: Downstream,
-    forwarder: Forwarder,
-    upstreams: Upstreams,
-) -> None:
-    """Look, for ever: late heads, late answers, silent streams, idle connections."""
-    while True:
-        limits = settings()
-        await asyncio.sleep(period(limits))
-        now = monotonic()
-        for relay in tuple(forwarder.running):
+class Sweeper:
+    """Looks at what runs and what waits, for ever."""
+
+    def __init__(
+        self,
+        settings: Callable[[], ServerSettings],
+        *,
+        downstream: Downstream,
+        forwarder: Forwarder,
+        upstreams: Upstreams,
+        fleet: Fleet,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._downstream = downstream
+        self._forwarder = forwarder
+        self._upstreams = upstreams
+        self._fleet = fleet
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            await asyncio.sleep(period(self._settings()))
+            self.sweep(monotonic())
+
+    def sweep(self, now: float) -> None:
+        """End late heads and answers, silent streams, idle connections and long waits."""
+        for relay in tuple(self._forwarder.running):
             relay.note_progress()
-            relay.check(now, limits.request_timeout_s, limits.idle_timeout_s)
-        downstream.sweep()
-        upstreams.sweep()
+            relay.check(now)
+        self._fleet.review(now)
+        self._downstream.sweep(now)
+        self._upstreams.sweep()
+        self._metrics.fold()

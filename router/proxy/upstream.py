@@ -16,8 +16,9 @@ from typing import Protocol, cast
 from urllib.parse import urlsplit
 
 import httptools
+import msgspec
 
-from router.model import ServiceSpec
+from router.proxy.headers import TO_DOWNSTREAM
 
 IDLE_LIMIT_S = 4.0
 """vLLM (uvicorn) closes a connection that is idle for 5 s, without a word."""
@@ -51,20 +52,24 @@ class MalformedAnswer(UpstreamError):
     kind = "malformed"
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """An answer's head.
 
     Attributes:
-        status, reason: of the status line.
-        headers: names and values as they came.
+        status: of the status line.
+        reason: of the status line, perhaps empty.
+        lines: the header lines that cross, each ended by CRLF.
         length: the body's content-length in bytes, None where it is framed otherwise.
+        streams: the body is a stream of events.
+        retry_after: the header of that name, as it came.
     """
 
     status: int
     reason: bytes
-    headers: list[tuple[bytes, bytes]]
+    lines: bytes
     length: int | None
+    streams: bool
+    retry_after: bytes | None
 
 
 class Listener(Protocol):
@@ -244,20 +249,17 @@ class UpstreamConnection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status < 200 or self._complete:
             return
-        length: int | None = None
-        chunked = False
-        for name, value in self._headers:
-            lower = name.lower()
-            if lower == b"content-length":
-                length = int(value)
-            elif lower == b"transfer-encoding":
-                chunked = True
+        lines, noted = TO_DOWNSTREAM.split(self._headers)
+        self._headers = []
+        told = noted.get(b"content-length")
+        length = int(told) if told is not None else None
         if status in _NO_BODY:
             length = 0
         self._reusable = self._parser.should_keep_alive()
-        self._eof_ends_body = not chunked and length is None
-        self._head = Head(status, self._reason, self._headers, length)
-        self._headers = []
+        self._eof_ends_body = length is None and b"transfer-encoding" not in noted
+        streams = noted.get(b"content-type", b"").startswith(b"text/event-stream")
+        retry_after = noted.get(b"retry-after")
+        self._head = Head(status, self._reason, lines, length, streams, retry_after)
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, without framing."""
@@ -293,27 +295,21 @@ class Target:
         return cls(parts.hostname or "", parts.port or (443 if tls else 80), tls, parts.netloc)
 
 
-def request_head(
-    path: str,
-    spec: ServiceSpec,
-    target: Target,
-    lines: bytes,
-    length: int,
-    *,
-    request_id: bytes | None = None,
-) -> bytes:
-    """The head of a POST to an engine: written anew, with its own framing and the engine's key.
+def request_head(start: bytes, lines: bytes, length: int, request_id: bytes | None = None) -> bytes:
+    """The head of a POST to an engine: written anew, with its own framing.
 
-    `lines` are further header lines, each ended by CRLF.
+    Args:
+        start: request line, host and key, see `UpstreamPool.start_of`.
+        lines: further header lines, each ended by CRLF.
+        length: of the body in bytes.
+        request_id: told to the engine; None: it makes its own.
     """
-    key = f"authorization: Bearer {spec.api_key}\r\n" if spec.api_key else ""
-    named = b"x-request-id: %b\r\n" % request_id if request_id is not None else b""
-    return b"POST %b HTTP/1.1\r\nhost: %b\r\n%b%b%bcontent-length: %d\r\n\r\n" % (
-        path.encode(),
-        target.authority.encode(),
-        key.encode(),
+    if request_id is None:
+        return b"%b%bcontent-length: %d\r\n\r\n" % (start, lines, length)
+    return b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
+        start,
         lines,
-        named,
+        request_id,
         length,
     )
 
@@ -330,6 +326,7 @@ class UpstreamPool:
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
         self._tls = ssl.create_default_context() if target.tls else None
+        self._starts: dict[tuple[str, str | None], bytes] = {}
 
     def __repr__(self) -> str:
         return f"<UpstreamPool {self.target.authority} idle={self.idle} busy={self.busy}>"
@@ -343,6 +340,15 @@ class UpstreamPool:
     def busy(self) -> int:
         """Connections that carry one."""
         return len(self._open) - len(self._idle)
+
+    def start_of(self, path: str, key: str | None) -> bytes:
+        """The first lines of a POST to `path` with the engine's key; made once for each."""
+        start = self._starts.get((path, key))
+        if start is None:
+            told = f"authorization: Bearer {key}\r\n" if key else ""
+            start = f"POST {path} HTTP/1.1\r\nhost: {self.target.authority}\r\n{told}".encode()
+            self._starts[path, key] = start
+        return start
 
     def take_idle(self) -> UpstreamConnection | None:
         """A connection that may be used again, or None."""

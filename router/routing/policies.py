@@ -39,9 +39,8 @@ def round_robin(candidates: Sequence[C], turn: int) -> C:
 
 def least_load(candidates: Sequence[C], turn: int) -> C:
     """The one with the fewest requests in flight for its weight; equals take turns."""
-    first = turn % len(candidates)
-    best = candidates[first]
-    for candidate in (*candidates[first + 1 :], *candidates[:first]):
+    best = candidates[turn % len(candidates)]
+    for candidate in candidates:
         if candidate.in_flight * best.weight < best.in_flight * candidate.weight:
             best = candidate
     return best

@@ -1,6 +1,7 @@
 """SQLite for what must outlive the process: one writer thread, separate readers, no waiting loop.
 
     database = Database.open(Path("state/router.db"))   # creates, migrates, survives a bad disk
+    database.claim()                                    # a daemon's: StorageError if it has one
     database.put(UPSERT, {key: row, ...})               # rows; the last one of a key wins
     future = database.execute((sql, parameters), ...)   # one transaction; rows of each statement
     database.flushed().result(timeout=5)                # everything handed over so far is on disk

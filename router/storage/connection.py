@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -38,7 +39,10 @@ def path_from_url(url: str) -> Path:
 def connect(path: Path) -> sqlite3.Connection:
     """A connection in autocommit mode; the file is created for its owner's eyes only."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    # Never opened if it is there: closing that descriptor would drop the POSIX locks of every
+    # connection that this process has to the file.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     return sqlite3.connect(
         path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from router.storage.backlog import Backlog, Call, Row, Statement, Value
+from router.storage.claim import Claim
 from router.storage.connection import Connect, connect, corrupt_copies
 from router.storage.health import Health, StorageStatus
 from router.storage.reader import Reader
@@ -42,6 +43,7 @@ class Database:
         self._backlog = Backlog(capacity)
         self._health = Health(path)
         self._reader = Reader(path)
+        self._claim: Claim | None = None
         self._writer = Writer(
             path, self._backlog, self._health, connect, retry_s=retry_s, repair=repair
         )
@@ -80,6 +82,15 @@ class Database:
     def set_aside(self) -> tuple[Path, ...]:
         """Corrupt files that once had this file's name and still lie beside it."""
         return corrupt_copies(self.path)
+
+    def claim(self) -> None:
+        """Be the only daemon of this file, until `close`; commands beside it do not claim.
+
+        Raises:
+            StorageError: another process has claimed it.
+            OSError: the disk is at fault.
+        """
+        self._claim = Claim(self.path)
 
     def put(self, statement: str, rows: Mapping[Hashable, Sequence[Value]]) -> None:
         """Queue rows; the last row of a key is the one that is written.
@@ -141,3 +152,5 @@ class Database:
         """Write what is queued and close the file; what a failing disk refuses now is lost."""
         self._writer.close(timeout_s)
         self._reader.close()
+        if self._claim is not None:
+            self._claim.release()

@@ -1,0 +1,1 @@
+"""Measures what the router costs, beside nginx and beside a direct connection."""

@@ -1,0 +1,41 @@
+"""How much failover an outage may cost: extra load is bounded, so that it brings no storm."""
+
+from __future__ import annotations
+
+_SLOTS = 10
+_SHARE = 0.2
+_ALWAYS = 10
+
+
+class MoveBudget:
+    """Allows moves up to 20 % of the requests of the last 10 s, and 10 in any case."""
+
+    __slots__ = ("_moves", "_requests", "_second")
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._requests = [0] * _SLOTS
+        self._moves = [0] * _SLOTS
+
+    def note_request(self, now: float) -> None:
+        """A request has come; `now` in monotonic seconds."""
+        self._roll(now)
+        self._requests[self._second % _SLOTS] += 1
+
+    def take(self, now: float) -> bool:
+        """Whether one more move is within the budget; it is counted if so."""
+        self._roll(now)
+        if sum(self._moves) >= max(_ALWAYS, _SHARE * sum(self._requests)):
+            return False
+        self._moves[self._second % _SLOTS] += 1
+        return True
+
+    def _roll(self, now: float) -> None:
+        second = int(now)
+        for passed in range(self._second + 1, min(second, self._second + _SLOTS) + 1):
+            self._requests[passed % _SLOTS] = 0
+            self._moves[passed % _SLOTS] = 0
+        if second - self._second >= _SLOTS:
+            self._requests = [0] * _SLOTS
+            self._moves = [0] * _SLOTS
+        self._second = second

@@ -1,0 +1,281 @@
+"""What every ledger promises, whatever store is behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from ledger_stores import STORES, Store
+
+from router.ledger import Kind, Ledger, Limits, Period, Refusal, Reservation, WindowUsage
+from router.model import Usage
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+NOW = at("2026-01-31T12:00:00")
+MIDNIGHT = at("2026-02-01T00:00:00")
+LIMITS = {"acme": Limits(daily_tokens=1_000, monthly_tokens=5_000, daily_requests=10)}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    store = request.param(tmp_path, LIMITS, NOW)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def ledger(store: Store) -> Iterator[Ledger]:
+    yield store.ledger
+    assert store.ledger.discrepancies() == []
+
+
+def reserve(
+    ledger: Ledger, prompt: int, completion: int, now: float = NOW, *, clamp_to: int = 1
+) -> Reservation:
+    outcome = ledger.reserve("acme", prompt, completion, now, clamp_to)
+    assert isinstance(outcome, Reservation)
+    return outcome
+
+
+def refuse(
+    ledger: Ledger, prompt: int, completion: int, now: float = NOW, *, clamp_to: int = 1
+) -> Refusal:
+    before = ledger.windows("acme", now)
+    outcome = ledger.reserve("acme", prompt, completion, now, clamp_to)
+    assert isinstance(outcome, Refusal)
+    assert ledger.windows("acme", now) == before, "a refusal takes nothing"
+    return outcome
+
+
+def numbers(ledger: Ledger, now: float = NOW) -> list[tuple[int, int]]:
+    return [(each.used, each.reserved) for each in ledger.windows("acme", now)]
+
+
+def test_a_reservation_is_held_in_every_window(ledger: Ledger) -> None:
+    """Tokens a day and a month, and one request."""
+    reserve(ledger, 100, 200)
+    assert numbers(ledger) == [(0, 300), (0, 300), (0, 1)]
+    assert ledger.open_count() == 1
+    assert ledger.reserved_total("acme") == 300
+
+
+def test_settling_charges_what_it_did_cost(ledger: Ledger) -> None:
+    """The rest of what was held is free again."""
+    assert ledger.settle(reserve(ledger, 100, 200), Usage(90, 7), NOW)
+    assert numbers(ledger) == [(97, 0), (97, 0), (1, 0)]
+    assert ledger.open_count() == 0
+
+
+def test_releasing_gives_everything_back(ledger: Ledger) -> None:
+    """The request's own count too."""
+    reservation = reserve(ledger, 100, 200)
+    reservation.progress(100, 5)
+    assert ledger.release(reservation, NOW)
+    assert numbers(ledger) == [(0, 0), (0, 0), (0, 0)]
+
+
+def test_a_reservation_ends_once(ledger: Ledger) -> None:
+    """Whatever comes after the first settle or release says so and changes nothing."""
+    settled, released = reserve(ledger, 1, 1), reserve(ledger, 1, 1)
+    ledger.settle(settled, Usage(1, 1), NOW)
+    ledger.release(released, NOW)
+    before = numbers(ledger)
+    for each in (settled, released):
+        assert not ledger.settle(each, Usage(50, 50), NOW)
+        assert not ledger.settle(each, None, NOW)
+        assert not ledger.release(each, NOW)
+    assert numbers(ledger) == before
+
+
+def test_without_a_usage_the_last_progress_is_charged(ledger: Ledger) -> None:
+    """An aborted stream costs what was seen."""
+    reservation = reserve(ledger, 100, 200)
+    reservation.progress(80, 1)
+    reservation.progress(80, 2)
+    ledger.settle(reservation, None, NOW)
+    assert numbers(ledger)[0] == (82, 0)
+
+
+def test_a_completion_is_lowered_to_what_is_left(ledger: Ledger) -> None:
+    """The reservation says how much it got."""
+    reservation = reserve(ledger, 100, 4_096)
+    assert (reservation.granted_completion_tokens, reservation.clamped) == (900, True)
+    assert numbers(ledger)[0] == (0, 1_000)
+
+
+def test_one_that_fits_is_not_lowered(ledger: Ledger) -> None:
+    """Using up the last token is not clamping."""
+    reservation = reserve(ledger, 100, 900)
+    assert (reservation.granted_completion_tokens, reservation.clamped) == (900, False)
+
+
+def test_the_tightest_window_clamps(ledger: Ledger) -> None:
+    """The month's rest counts when it is less than the day's."""
+    ledger.configure({"acme": Limits(daily_tokens=1_000, monthly_tokens=400)})
+    assert reserve(ledger, 100, 900).granted_completion_tokens == 300
+
+
+@pytest.mark.parametrize(("prompt", "fits"), [(999, True), (1_000, False)])
+def test_one_token_of_answer_must_fit(ledger: Ledger, prompt: int, fits: bool) -> None:
+    """A prompt that leaves nothing for an answer is refused."""
+    assert isinstance(ledger.reserve("acme", prompt, 50, NOW), Reservation) is fits
+
+
+@pytest.mark.parametrize(("prompt", "fits"), [(1_000, True), (1_001, False)])
+def test_a_request_without_an_answer_needs_its_prompt_alone(
+    ledger: Ledger, prompt: int, fits: bool
+) -> None:
+    """Embeddings may use the last token."""
+    assert isinstance(ledger.reserve("acme", prompt, 0, NOW), Reservation) is fits
+
+
+def test_an_answer_is_not_lowered_below_what_the_caller_takes(ledger: Ledger) -> None:
+    """`clamp_to` is the least that is any use, and no more than is asked for."""
+    refusal = refuse(ledger, 980, 100, clamp_to=21)
+    assert refusal.requested == 1_001
+    assert reserve(ledger, 980, 100, clamp_to=20).clamped
+    assert isinstance(refuse(ledger, 1, 1, clamp_to=500), Refusal)
+
+
+def test_what_is_wanted_in_full_needs_no_more_than_that(ledger: Ledger) -> None:
+    """A `clamp_to` above what is asked for does not refuse what fits."""
+    assert reserve(ledger, 10, 5, clamp_to=5_000).granted_completion_tokens == 5
+
+
+def test_a_refusal_names_the_window(ledger: Ledger) -> None:
+    """Which limit, what is used and held of it, what it would have taken, when it ends."""
+    ledger.settle(reserve(ledger, 300, 100), Usage(300, 100), NOW)
+    reserve(ledger, 500, 50)
+    refusal = refuse(ledger, 60, 10)
+    assert refusal == Refusal(Kind.TOKENS, Period.DAY, 1_000, 400, 550, 61, int(MIDNIGHT))
+    assert refusal.retry_after_s(NOW) == 12 * 3_600
+
+
+def test_of_several_full_windows_the_last_to_end_is_named(ledger: Ledger) -> None:
+    """Waiting for the first would be waiting in vain."""
+    ledger.configure({"acme": Limits(10, 10, 0)})
+    now = at("2026-01-15T12:00:00")
+    refusal = refuse(ledger, 20, 1, now)
+    assert (refusal.kind, refusal.period) == (Kind.TOKENS, Period.MONTH)
+    assert refusal.resets_at == MIDNIGHT
+
+
+def test_requests_are_counted_while_they_run(ledger: Ledger) -> None:
+    """Ten at once are the day's ten; one that is released makes room."""
+    held = [reserve(ledger, 1, 1) for _ in range(10)]
+    refusal = refuse(ledger, 1, 1)
+    assert (refusal.kind, refusal.reserved, refusal.requested) == (Kind.REQUESTS, 10, 1)
+    ledger.release(held[0], NOW)
+    ledger.settle(reserve(ledger, 1, 1), Usage(1, 1), NOW)
+    refuse(ledger, 1, 1)
+
+
+def test_side_by_side_nobody_overspends(ledger: Ledger) -> None:
+    """However many ask, what is granted is never more than there is."""
+    ledger.configure({"acme": Limits(daily_tokens=1_000)})
+    outcomes = [ledger.reserve("acme", 12, 100, NOW) for _ in range(50)]
+    granted = [each for each in outcomes if isinstance(each, Reservation)]
+    assert sum(12 + each.granted_completion_tokens for each in granted) == 1_000
+
+
+def test_an_overrun_is_charged_and_counted(ledger: Ledger) -> None:
+    """The truth is charged, also past the limit; what remains is never negative."""
+    ledger.settle(reserve(ledger, 500, 500), Usage(500, 700), NOW)
+    day = ledger.windows("acme", NOW)[0]
+    assert (day.used, day.remaining, ledger.overruns) == (1_200, 0, 1)
+
+
+def test_settling_after_midnight_charges_the_day_of_the_reservation(store: Store) -> None:
+    """The new day and month are not entered by what they did not admit."""
+    ledger = store.ledger
+    reservation = reserve(ledger, 100, 100, MIDNIGHT - 1)
+    assert numbers(ledger, MIDNIGHT) == [(0, 0), (0, 0), (0, 0)]
+    assert ledger.reserved_total("acme") == 200
+    ledger.settle(reservation, Usage(100, 100), MIDNIGHT + 5)
+    assert numbers(ledger, MIDNIGHT + 5) == [(0, 0), (0, 0), (0, 0)]
+    assert numbers(ledger, MIDNIGHT - 1) == [(200, 0), (200, 0), (1, 0)]
+    assert ledger.discrepancies() == []
+
+
+def test_a_new_day_within_a_month_keeps_the_months_usage(ledger: Ledger) -> None:
+    """Only the day's windows begin at zero."""
+    monday = at("2026-01-05T23:59:59")
+    ledger.settle(reserve(ledger, 100, 100, monday), Usage(100, 100), monday)
+    assert numbers(ledger, monday + 1) == [(0, 0), (200, 0), (0, 0)]
+
+
+def test_a_clock_set_back_finds_its_windows_again(ledger: Ledger) -> None:
+    """A step over midnight and back gives nothing away."""
+    ledger.settle(reserve(ledger, 500, 400), Usage(500, 400), NOW)
+    reserve(ledger, 1, 1, MIDNIGHT + 1)
+    refuse(ledger, 200, 1, MIDNIGHT - 1)
+
+
+def test_limits_can_change_while_requests_run(ledger: Ledger) -> None:
+    """A lower one refuses, a higher one admits; what runs is not touched."""
+    reservation = reserve(ledger, 100, 400)
+    ledger.configure({"acme": Limits(daily_tokens=300)})
+    assert refuse(ledger, 1, 1).limit == 300
+    assert ledger.windows("acme", NOW)[0].remaining == 0
+    ledger.settle(reservation, Usage(100, 400), NOW)
+    ledger.configure({"acme": Limits(daily_tokens=600)})
+    assert reserve(ledger, 50, 400).granted_completion_tokens == 50
+
+
+def test_without_limits_usage_is_counted_all_the_same(ledger: Ledger) -> None:
+    """An organization that nobody configured has null limits and real numbers."""
+    reservation = ledger.reserve("stranger", 10**9, 10**9, NOW)
+    assert isinstance(reservation, Reservation)
+    ledger.settle(reservation, Usage(10, 20), NOW)
+    day, month, requests = ledger.windows("stranger", NOW)
+    assert day == WindowUsage(Kind.TOKENS, Period.DAY, None, 30, 0, None, int(MIDNIGHT))
+    assert (month.used, month.limit, requests.used, requests.limit) == (30, None, 1, None)
+    assert ledger.tightest("stranger", NOW) == (None, None)
+    assert ledger.organizations() == ["acme", "stranger"]
+
+
+def test_asking_counts_nobody(ledger: Ledger) -> None:
+    """A name that is only asked about is not kept."""
+    assert [each.used for each in ledger.windows("nobody", NOW)] == [0, 0, 0]
+    assert ledger.tightest("nobody", NOW) == (None, None)
+    assert ledger.organizations() == ["acme"]
+
+
+def test_the_tightest_window_is_the_one_with_least_left(ledger: Ledger) -> None:
+    """The day's at first, the month's when less of that is left."""
+    tokens, requests = ledger.tightest("acme", NOW)
+    assert tokens == (Kind.TOKENS, Period.DAY, 1_000, 0, 0, 1_000, int(MIDNIGHT))
+    assert requests == (Kind.REQUESTS, Period.DAY, 10, 0, 0, 10, int(MIDNIGHT))
+    ledger.configure({"acme": Limits(daily_tokens=1_000, monthly_tokens=900)})
+    tokens, requests = ledger.tightest("acme", NOW)
+    assert tokens is not None
+    assert tokens.period is Period.MONTH
+    assert requests is None
+
+
+def test_what_was_leaked_is_settled_at_its_last_progress(store: Store) -> None:
+    """Only what has not moved for so long; what moves stays open."""
+    ledger = store.ledger
+    leaked, alive = reserve(ledger, 100, 100), reserve(ledger, 100, 100)
+    leaked.progress(90, 3)
+    store.checkpoint(NOW)
+    alive.progress(90, 4)
+    assert ledger.expire(NOW + 60, idle_s=60) == 1
+    assert (leaked.open, alive.open) == (False, True)
+    assert numbers(ledger)[0] == (93, 200)
+    assert ledger.discrepancies() == []
+
+
+async def test_the_life_of_a_ledger(store: Store) -> None:
+    """It can be started and closed, and is usable in between."""
+    await store.ledger.start(NOW)
+    ledger = store.ledger
+    ledger.settle(reserve(ledger, 1, 1), Usage(1, 1), NOW)
+    await ledger.close(NOW)
+    assert numbers(ledger) == [(2, 0), (2, 0), (1, 0)]

@@ -1,0 +1,1 @@
+"""What tests stand on: a scripted engine, the daemon as a process, a raw HTTP client."""

@@ -1,0 +1,173 @@
+"""The keyring follows the state database, whoever writes to it, and whatever happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from router.access.keyring import Keyring
+from router.access.secret import digest_of
+from router.access.watcher import KeyWatcher
+from router.errors import InvalidApiKey
+from router.storage import Database, KeyRow, KeyTable, StorageError
+from router.storage.connection import set_aside
+
+KEY = "sk-made-by-a-command"
+ROW = KeyRow("acme-1", "acme", digest_of(KEY).hex(), "sk-made", ("*",), 1_000.0)
+LIVENESS_S = 20
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "router.db"
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[Database]:
+    with Database.open(path) as database:
+        yield database
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[list[dict[str, Any]]]:
+    with capture_logs() as lines:
+        yield lines
+
+
+@asynccontextmanager
+async def watched(database: Database, interval_s: float = 0.01) -> AsyncIterator[Keyring]:
+    keyring = Keyring(stored=True)
+    watcher = KeyWatcher(keyring, database, interval_s=interval_s)
+    await watcher.start()
+    task = asyncio.create_task(watcher.run())
+    try:
+        yield keyring
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def is_known(keyring: Keyring) -> bool:
+    try:
+        return keyring.identify(None, KEY, time.time()).organization == "acme"
+    except InvalidApiKey:
+        return False
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LIVENESS_S):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+async def put(table: KeyTable, row: KeyRow) -> None:
+    await asyncio.wrap_future(table.insert(row))
+
+
+async def test_keys_are_known_from_the_start(database: Database) -> None:
+    await put(KeyTable(database), ROW)
+    keyring = Keyring(stored=True)
+    await KeyWatcher(keyring, database).start()
+    assert is_known(keyring)
+
+
+async def test_an_empty_database_is_anonymous_from_the_start(database: Database) -> None:
+    keyring = Keyring(stored=True)
+    await KeyWatcher(keyring, database).start()
+    assert keyring.anonymous
+
+
+async def test_what_another_process_makes_and_revokes_counts_without_a_reload(
+    database: Database, path: Path
+) -> None:
+    with Database.open(path, repair=False) as command:
+        async with watched(database) as keyring:
+            await put(KeyTable(command), ROW)
+            await until(lambda: not keyring.anonymous)
+            assert is_known(keyring)
+            await asyncio.wrap_future(KeyTable(command).revoke(ROW.id, 2_000.0))
+            await until(lambda: not is_known(keyring))
+
+
+async def test_it_looks_twice_a_second(database: Database) -> None:
+    """A created key counts within a second."""
+    assert KeyWatcher(Keyring(stored=True), database)._interval_s <= 0.5
+
+
+async def test_a_file_that_cannot_be_read_at_first_lets_nobody_in_until_it_can(
+    tmp_path: Path, logged: list[dict[str, Any]]
+) -> None:
+    folder = tmp_path / "state"
+    folder.write_text("no folder")
+    with Database(folder / "router.db", retry_s=0.01) as database:
+        database.start()
+        async with watched(database) as keyring:
+            assert not keyring.anonymous
+            folder.unlink()
+            await asyncio.to_thread(database.flushed().result, LIVENESS_S)
+            await until(lambda: keyring.anonymous)
+    told = [line["event"] for line in logged if line["event"].startswith("keys_")]
+    assert told == ["keys_unread", "keys_read_again", "keys_read"]
+
+
+async def test_what_was_known_counts_while_the_file_is_away(
+    database: Database, path: Path, logged: list[dict[str, Any]]
+) -> None:
+    await put(KeyTable(database), ROW)
+    away = path.with_name("away")
+    async with watched(database) as keyring:
+        path.rename(away)
+        await until(lambda: "keys_unread" in [line["event"] for line in logged])
+        assert is_known(keyring)
+        away.rename(path)
+        await until(lambda: "keys_read_again" in [line["event"] for line in logged])
+        assert is_known(keyring)
+
+
+async def test_a_row_that_makes_no_sense_is_told_and_survived(
+    database: Database, logged: list[dict[str, Any]]
+) -> None:
+    await put(KeyTable(database), ROW)
+    async with watched(database) as keyring:
+        await put(KeyTable(database), replace(ROW, id="bad", sha256="no hash"))
+        await until(lambda: "keys_unread" in [line["event"] for line in logged])
+        assert is_known(keyring)
+        await asyncio.wrap_future(database.execute(("DELETE FROM keys WHERE id = 'bad'", ())))
+        await until(lambda: "keys_read_again" in [line["event"] for line in logged])
+
+
+async def test_keys_survive_the_damage_of_their_file(database: Database, path: Path) -> None:
+    """The file that comes after a damaged one gets the keys that this process knows."""
+    await put(KeyTable(database), ROW)
+    async with watched(database) as keyring:
+        set_aside(path)
+        await asyncio.to_thread(database.flushed().result, LIVENESS_S)
+        await until(lambda: ROW in _rows(database))
+        assert is_known(keyring)
+        assert not keyring.anonymous
+
+
+async def test_a_start_after_damage_lets_nobody_in_without_a_key(path: Path) -> None:
+    path.write_bytes(b"no database" * 1_000)
+    with Database.open(path) as database:
+        keyring = Keyring(stored=True)
+        await KeyWatcher(keyring, database).start()
+        assert not keyring.anonymous
+        await put(KeyTable(database), ROW)
+        await KeyWatcher(keyring, database).start()
+        assert is_known(keyring)
+
+
+def _rows(database: Database) -> list[KeyRow]:
+    try:
+        return KeyTable(database).rows()
+    except StorageError:
+        return []

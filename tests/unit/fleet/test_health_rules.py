@@ -1,0 +1,91 @@
+"""What a probe means for a service's state, as tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.fleet.health import Observation, next_delay, next_health
+from router.fleet.service import Health
+from router.model import ServiceState
+
+OK = Observation(True)
+STARTING = Observation(False, starting=True, error="cannot connect")
+BUSY = Observation(False, busy=True, error="late")
+BAD = Observation(False, error="answered 500")
+SEEN = {"ok": OK, "starting": STARTING, "busy": BUSY, "bad": BAD}
+
+
+def after(*seen: str, unhealthy_after: int = 3, healthy_after: int = 1) -> Health:
+    """The health of a new service after these probes."""
+    health = Health()
+    for name in seen:
+        health = next_health(
+            health, SEEN[name], unhealthy_after=unhealthy_after, healthy_after=healthy_after
+        )
+    return health
+
+
+@pytest.mark.parametrize(
+    ("seen", "state"),
+    [
+        ([], "loading"),
+        (["ok"], "healthy"),
+        (["starting"] * 9, "loading"),
+        (["starting"] * 9 + ["ok"], "healthy"),
+        (["bad"] * 2, "loading"),
+        (["bad"] * 3, "unhealthy"),
+        (["bad"] * 3 + ["starting"], "loading"),
+        (["bad"] * 3 + ["ok"], "healthy"),
+        (["ok", "bad", "bad"], "healthy"),
+        (["ok", "bad", "bad", "bad"], "unhealthy"),
+        (["ok", "bad", "bad", "ok", "bad", "bad"], "healthy"),
+        (["ok", "starting", "starting"], "healthy"),
+        (["ok", "starting", "bad", "starting"], "unhealthy"),
+        (["ok", "bad", "bad", "bad", "ok"], "healthy"),
+        (["ok", "bad", "bad", "bad", "starting"], "unhealthy"),
+        (["ok"] + ["busy"] * 9, "healthy"),
+        (["ok", "bad", "busy", "bad", "busy", "bad"], "unhealthy"),
+        (["ok", "bad", "bad", "bad", "busy"], "unhealthy"),
+        (["busy"] * 9, "loading"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else value,
+)
+def test_the_state_follows_from_the_probes(seen, state):
+    assert after(*seen).state == state
+
+
+def test_the_first_success_is_enough_whatever_is_asked_of_later_ones():
+    assert after("ok", healthy_after=3).state is ServiceState.HEALTHY
+
+
+def test_a_fallen_service_needs_healthy_after_successes_in_a_row():
+    fallen = ["ok", "bad"]
+    told = [after(*fallen, *more, unhealthy_after=1, healthy_after=3).state for more in (
+        ["ok", "ok"], ["ok", "ok", "bad", "ok", "ok"], ["ok", "ok", "ok"])]  # fmt: skip
+    assert [str(state) for state in told] == ["unhealthy", "unhealthy", "healthy"]
+
+
+def test_the_latest_error_is_told_until_a_success():
+    assert after("ok", "bad").last_error == "answered 500"
+    assert after("starting").last_error == "cannot connect"
+    assert after("bad", "ok").last_error is None
+
+
+@pytest.mark.parametrize(
+    ("health", "delay"),
+    [
+        (Health(), 2.0),
+        (Health(failures=2), 2.0),
+        (Health(ServiceState.HEALTHY), 30.0),
+        (Health(ServiceState.HEALTHY, failures=1), 1.0),
+        (Health(ServiceState.UNHEALTHY, failures=3), 30.0),
+        (Health(ServiceState.UNHEALTHY), 30.0),
+    ],
+)
+def test_probes_come_sooner_while_the_state_is_not_settled(health, delay):
+    assert next_delay(health, interval_s=30) == delay
+
+
+@pytest.mark.parametrize("health", [Health(), Health(ServiceState.HEALTHY, failures=1)])
+def test_no_probe_comes_later_than_the_interval(health):
+    assert next_delay(health, interval_s=0.5) == 0.5

@@ -1,0 +1,282 @@
+"""Probes against a small engine on loopback, and what the fleet learns from them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager
+
+import aiohttp
+import msgspec
+import pytest
+from aiohttp import web
+
+from router.config.settings import HealthSettings
+from router.fleet.prober import Prober, parse_cards, probe
+from unit.fleet.fleet_fakes import build, named, spec
+
+ROW = {"id": "m", "object": "model", "max_model_len": 512, "owned_by": "vllm"}
+
+
+class Engine:
+    """Answers probes as a test says, and remembers them."""
+
+    def __init__(self) -> None:
+        self.health = 200
+        self.models: object = {"object": "list", "data": [ROW]}
+        self.models_status = 200
+        self.asked: list[tuple[str, str]] = []
+        self.probed = asyncio.Condition()
+        self.wait: asyncio.Event | None = None
+        self.url = ""
+
+    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        async with self.probed:
+            self.asked.append((request.path, request.headers.get("authorization", "")))
+            self.probed.notify_all()
+        if self.wait is not None:
+            await self.wait.wait()
+        if request.path != "/v1/models":
+            return web.Response(status=self.health)
+        body = self.models if isinstance(self.models, bytes) else msgspec.json.encode(self.models)
+        return web.Response(status=self.models_status, body=body)
+
+    async def asked_times(self, count: int) -> None:
+        async with asyncio.timeout(5), self.probed:
+            await self.probed.wait_for(lambda: len(self.asked) >= count)
+
+
+@pytest.fixture
+async def engine():
+    engine = Engine()
+    server = web.Server(engine.serve)
+    runner = web.ServerRunner(server, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    engine.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+    yield engine
+    await runner.cleanup()
+
+
+def service_of(engine: Engine, models=None, **more):
+    return named(build(spec("a", models, url=engine.url, **more), healthy=False), "a")
+
+
+async def seen(service, timeout_s: float = 5):
+    async with aiohttp.ClientSession() as session:
+        return await probe(session, service, timeout_s=timeout_s)
+
+
+# -- one probe -------------------------------------------------------------------------------------
+
+
+async def test_a_healthy_engine_is_ok_and_tells_its_models(engine):
+    observation = await seen(service_of(engine))
+    assert observation.ok
+    assert [(card.id, card.max_model_len, card.row) for card in observation.cards] == [
+        ("m", 512, ROW)
+    ]
+
+
+async def test_a_probe_asks_for_health_and_models_alone(engine):
+    await seen(service_of(engine))
+    assert engine.asked == [("/health", ""), ("/v1/models", "")]
+
+
+async def test_a_probe_carries_the_services_key(engine):
+    await seen(service_of(engine, api_key="k"))
+    assert {key for _, key in engine.asked} == {"Bearer k"}
+
+
+async def test_a_probe_asks_at_the_services_own_health_path(engine):
+    await seen(service_of(engine, health_path="/ping"))
+    assert engine.asked[0][0] == "/ping"
+
+
+async def test_503_is_starting(engine):
+    engine.health = 503
+    observation = await seen(service_of(engine))
+    assert (observation.ok, observation.starting) == (False, True)
+    assert "503" in observation.error
+
+
+@pytest.mark.parametrize("status", [204, 302, 401, 404, 500])
+async def test_any_other_status_is_a_failure_that_is_named(engine, status):
+    engine.health = status
+    observation = await seen(service_of(engine))
+    assert (observation.ok, observation.starting) == (False, False)
+    assert str(status) in observation.error
+
+
+async def test_a_refused_connection_is_starting(engine):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        engine.url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        observation = await seen(service_of(engine))
+    assert (observation.ok, observation.starting) == (False, True)
+    assert "cannot connect" in observation.error
+
+
+async def test_an_engine_that_says_nothing_is_a_failure(engine):
+    engine.wait = asyncio.Event()
+    observation = await seen(service_of(engine), timeout_s=0.05)
+    assert (observation.ok, observation.starting) == (False, False)
+    assert "0.05 s" in observation.error
+    engine.wait.set()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_wrong_key_is_a_failure_that_says_where_to_look(engine, status):
+    engine.models_status = status
+    observation = await seen(service_of(engine, ("m",), api_key="wrong"))
+    assert not observation.ok
+    assert "api_key" in observation.error
+    assert "wrong" not in observation.error
+
+
+UNUSABLE_LISTS = {
+    "not-json": b"<html>",
+    "no-list": {"models": []},
+    "empty": {"data": []},
+    "row-without-id": {"data": [{"name": "m"}]},
+    "too-long": b'{"data":[' + b" " * (4 * 2**20) + b"]}",
+}
+
+
+@pytest.mark.parametrize("models", UNUSABLE_LISTS.values(), ids=UNUSABLE_LISTS)
+async def test_without_a_usable_list_a_service_needs_configured_models(engine, models):
+    engine.models = models
+    assert (await seen(service_of(engine, ("m",)))).ok
+    unlisted = await seen(service_of(engine))
+    assert not unlisted.ok
+    assert "`models`" in unlisted.error
+
+
+async def test_an_engine_without_a_list_is_ok_where_models_are_configured(engine):
+    engine.models_status = 404
+    observation = await seen(service_of(engine, ("m",)))
+    assert observation.ok
+    assert observation.cards is None
+
+
+POISONED_LISTS = {
+    "deep": b'{"data":[{"id":"m","x":' + b"[" * 5000 + b"]" * 5000 + b"}]}",
+    "invalid-utf-8": b'{"data":[{"id":"m","x":"\xff"}]}',
+}
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=(RecursionError, UnicodeDecodeError),
+    reason="only MsgspecError is caught: such a list ends the service's probe loop for good",
+)
+@pytest.mark.parametrize("models", POISONED_LISTS.values(), ids=POISONED_LISTS)
+async def test_a_list_that_cannot_be_decoded_does_not_end_the_probing(engine, models):
+    engine.models = models
+    assert not (await seen(service_of(engine))).ok
+
+
+def test_a_row_is_kept_whole():
+    (card,) = parse_cards(b'{"data":[{"id":"m","root":"/x","permission":[{"a":1}]}]}')
+    assert card.row == {"id": "m", "root": "/x", "permission": [{"a": 1}]}
+    assert card.max_model_len is None
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"data":1}', b'{"data":[{"id":1}]}'])
+def test_what_is_no_model_list_is_said_so(body):
+    with pytest.raises(msgspec.MsgspecError):
+        list(parse_cards(body))
+
+
+# -- the loops -------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def probing(fleet, **settings):
+    """A prober at work; by default its second probe is far away."""
+    settings = {"interval_s": 3600, "timeout_s": 5} | settings
+    prober = Prober(fleet, lambda: HealthSettings(**settings))
+    await prober.start()
+    try:
+        yield prober
+    finally:
+        await prober.stop()
+
+
+async def until(condition) -> None:
+    """Let the loops run until `condition()`; it is looked at again at every turn of the loop."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_a_service_becomes_healthy_and_its_models_are_learnt(engine):
+    fleet = build(spec("a", None, url=engine.url), healthy=False)
+    async with probing(fleet):
+        await until(lambda: named(fleet, "a").is_healthy)
+    assert list(fleet.catalog.members) == ["m"]
+
+
+async def test_models_are_learnt_anew_at_each_probe(engine):
+    fleet = build(spec("a", None, url=engine.url), healthy=False)
+    async with probing(fleet) as prober:
+        await until(lambda: "m" in fleet.catalog.members)
+        engine.models = {"data": [{"id": "other"}]}
+        prober.suspect(named(fleet, "a"))
+        await until(lambda: "other" in fleet.catalog.members)
+    assert "m" not in fleet.catalog.members
+
+
+async def test_a_suspect_is_probed_at_once(engine):
+    fleet = build(spec("a", None, url=engine.url), healthy=False)
+    async with probing(fleet, unhealthy_after=1) as prober:
+        await until(lambda: named(fleet, "a").is_healthy)
+        engine.health = 500
+        prober.suspect(named(fleet, "a"))
+        await until(lambda: not named(fleet, "a").is_healthy)
+    assert "500" in named(fleet, "a").health.last_error
+
+
+async def test_a_suspicion_during_a_probe_leads_to_another(engine):
+    engine.wait = asyncio.Event()
+    fleet = build(spec("a", None, url=engine.url), healthy=False)
+    async with probing(fleet) as prober:
+        await engine.asked_times(1)
+        prober.suspect(named(fleet, "a"))
+        engine.wait.set()
+        await engine.asked_times(4)
+    assert [path for path, _ in engine.asked] == ["/health", "/v1/models"] * 2
+
+
+async def test_a_service_that_is_added_is_probed_and_one_that_is_gone_is_not(engine):
+    fleet = build(healthy=False)
+    async with probing(fleet) as prober:
+        fleet.publish("yaml", [spec("a", None, url=engine.url)])
+        await until(lambda: named(fleet, "a").is_healthy)
+        service = named(fleet, "a")
+        fleet.publish("yaml", [])
+        prober.suspect(service)
+        assert prober._tasks == {}
+        assert prober._hurry == {}
+
+
+async def test_a_failing_service_falls_after_so_many_probes(engine):
+    fleet = build(spec("a", None, url=engine.url), healthy=False)
+    async with probing(fleet, interval_s=0.01, timeout_s=1, unhealthy_after=3):
+        await until(lambda: named(fleet, "a").is_healthy)
+        engine.health = 500
+        await until(lambda: named(fleet, "a").health.failures >= 3)
+        assert not named(fleet, "a").is_healthy
+        engine.health = 200
+        await until(lambda: named(fleet, "a").is_healthy)
+
+
+async def test_after_stop_nothing_is_probed(engine):
+    fleet = build(spec("a", None, url=engine.url), healthy=False)
+    async with probing(fleet) as prober:
+        await until(lambda: named(fleet, "a").is_healthy)
+    before = len(engine.asked)
+    prober.suspect(named(fleet, "a"))
+    await asyncio.sleep(0)
+    assert len(engine.asked) == before

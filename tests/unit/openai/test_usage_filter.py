@@ -1,0 +1,132 @@
+"""Usage that the router asked for is read, and taken out of the stream byte for byte."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.model import Usage
+from router.openai.usage import UsageFilter
+from support.recordings import FOLDER, load
+
+HTTP = FOLDER / "http"
+LAST = ("chat_stream_usage", "comp_stream_usage")
+EACH = ("chat_stream_usage_continuous", "comp_stream_usage_continuous")
+
+
+def body_of(name: str) -> bytes:
+    return load(HTTP / f"{name}.response.http").body
+
+
+def passed(tap: UsageFilter, *pieces: bytes) -> bytes:
+    return b"".join([*(tap.feed(piece) for piece in pieces), tap.end()])
+
+
+def events_of(body: bytes) -> list[bytes]:
+    return [event + b"\n\n" for event in body.split(b"\n\n")[:-1]]
+
+
+def told(body: bytes) -> Usage:
+    """The usage of the one event without choices."""
+    (last,) = [event for event in events_of(body) if b'"choices":[]' in event]
+    usage = json.loads(last.removeprefix(b"data: "))["usage"]
+    return Usage(usage["prompt_tokens"], usage["completion_tokens"])
+
+
+@st.composite
+def pieces(draw, names):
+    body = body_of(draw(st.sampled_from(names)))
+    places = sorted(draw(st.lists(st.integers(0, len(body)), max_size=10)))
+    edges = [0, *places, len(body)]
+    return body, [body[a:b] for a, b in itertools.pairwise(edges) if a < b]
+
+
+@settings(deadline=None, max_examples=50)
+@given(pieces(LAST))
+def test_the_last_event_is_taken_out_however_the_stream_is_cut(case):
+    body, parts = case
+    tap = UsageFilter(keep_last=False, keep_each=False, continuous=False)
+    wanted = b"".join(event for event in events_of(body) if b'"choices":[]' not in event)
+    assert passed(tap, *parts) == wanted
+    assert tap.usage == told(body)
+
+
+@settings(deadline=None, max_examples=50)
+@given(pieces(EACH))
+def test_the_usage_of_each_event_is_taken_out_however_the_stream_is_cut(case):
+    body, parts = case
+    tap = UsageFilter(keep_last=False, keep_each=False, continuous=True)
+    left = events_of(passed(tap, *parts))
+    whole = [event for event in events_of(body) if b'"choices":[]' not in event]
+    assert len(left) == len(whole)
+    for got, sent in zip(left[:-1], whole[:-1], strict=True):
+        content = json.loads(sent.removeprefix(b"data: "))
+        content.pop("usage")
+        assert json.loads(got.removeprefix(b"data: ")) == content
+    assert left[-1] == whole[-1] == b"data: [DONE]\n\n"
+    assert tap.usage == told(body)
+
+
+@settings(deadline=None, max_examples=50)
+@given(pieces(LAST + EACH))
+def test_what_the_client_asked_for_itself_passes_untouched(case):
+    body, parts = case
+    tap = UsageFilter(keep_last=True, keep_each=True, continuous=True)
+    assert passed(tap, *parts) == body
+    assert tap.usage == told(body)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_stream_that_is_cut_off_has_told_what_it_cost_so_far(name):
+    whole = [event for event in events_of(body_of(name)) if b"usage" in event]
+    for count in range(1, len(whole)):
+        tap = UsageFilter(keep_last=False, keep_each=False, continuous=True)
+        passed(tap, *whole[:count])
+        usage = json.loads(whole[count - 1].removeprefix(b"data: "))["usage"]
+        assert tap.usage == Usage(usage["prompt_tokens"], usage.get("completion_tokens", 0))
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_an_event_leaves_as_soon_as_it_is_whole(keep):
+    tap = UsageFilter(keep_last=keep, keep_each=keep, continuous=False)
+    event = b'data: {"choices":[{"index":0}]}\n\n'
+    assert tap.feed(event[:9]) == b""
+    assert tap.feed(event[9:] + event[:3]) == event
+    assert tap.feed(event[3:]) == event
+
+
+def test_the_choices_of_a_stream_are_added_up():
+    event = (
+        'data: {"choices":[{"index":%d}],"usage":{"prompt_tokens":5,"completion_tokens":%d}}\n\n'
+    )
+    tap = UsageFilter(keep_last=False, keep_each=False, continuous=True)
+    for index, count in [(0, 1), (1, 1), (0, 2), (1, 2), (1, 3)]:
+        tap.feed((event % (index, count)).encode())
+    assert tap.usage == Usage(5, 5)
+
+
+def test_a_model_that_writes_of_usage_changes_nothing():
+    content = json.dumps('"usage":{"prompt_tokens":9},"choices":[]')
+    event = f'data: {{"choices":[{{"index":0,"delta":{{"content":{content}}}}}]}}\n\n'.encode()
+    tap = UsageFilter(keep_last=False, keep_each=False, continuous=True)
+    assert passed(tap, event) == event
+    assert tap.usage == Usage()
+
+
+def test_what_never_becomes_an_event_is_not_held_without_a_bound():
+    tap = UsageFilter(keep_last=False, keep_each=False, continuous=True)
+    data = b"x" * 100_000
+    out = passed(tap, *([data] * 10))
+    assert out == data * 10
+    assert len(tap._carry) <= 256 * 1024
+
+
+def test_what_follows_the_last_whole_event_is_given_at_the_end():
+    tap = UsageFilter(keep_last=False, keep_each=False, continuous=True)
+    assert tap.feed(b"data: [DO") == b""
+    assert tap.end() == b"data: [DO"
+    assert tap.end() == b""

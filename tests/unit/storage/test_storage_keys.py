@@ -1,0 +1,74 @@
+"""The table of keys."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from router.storage import Database, KeyRow, KeyTable, StoredWindow, UsageTable
+
+ROW = KeyRow(
+    id="acme-1",
+    organization="acme",
+    sha256="9f" * 32,
+    prefix="sk-AbCd",
+    models=("Qwen/*", "chat"),
+    created_at=1_000.5,
+    expires_at=2_000.0,
+)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with Database.open(tmp_path / "r.db") as database:
+        yield database
+
+
+def test_a_key_is_read_as_it_was_written(database: Database) -> None:
+    """Every column goes there and back."""
+    keys = KeyTable(database)
+    keys.insert(ROW).result(timeout=5)
+    assert keys.rows() == [ROW]
+
+
+@pytest.mark.parametrize("again", [replace(ROW, id="other"), replace(ROW, sha256="00" * 32)])
+def test_ids_and_hashes_are_unique(database: Database, again: KeyRow) -> None:
+    """A second key of the same id or hash is refused."""
+    keys = KeyTable(database)
+    keys.insert(ROW).result(timeout=5)
+    with pytest.raises(sqlite3.IntegrityError):
+        keys.insert(again).result(timeout=5)
+
+
+def test_revoking_counts_once(database: Database) -> None:
+    """The first revocation's time stays; revoking again, or what is not there, finds nothing."""
+    keys = KeyTable(database)
+    keys.insert(ROW).result(timeout=5)
+    assert keys.revoke("acme-1", 1_500.0).result(timeout=5) == [[("acme-1",)]]
+    assert keys.revoke("acme-1", 1_600.0).result(timeout=5) == [[]]
+    assert keys.revoke("nobody", 1_600.0).result(timeout=5) == [[]]
+    assert keys.rows() == [replace(ROW, revoked_at=1_500.0)]
+
+
+def test_the_version_changes_with_keys_alone(tmp_path: Path, database: Database) -> None:
+    """Another process's key changes it, usage does not."""
+    keys = KeyTable(database)
+    with Database.open(tmp_path / "r.db", repair=False) as command:
+        versions = [keys.version()]
+        KeyTable(command).insert(ROW).result(timeout=5)
+        versions.append(keys.version())
+        KeyTable(command).revoke(ROW.id, 1.0).result(timeout=5)
+        versions.append(keys.version())
+        assert len(set(versions)) == 3
+        UsageTable(command).put([StoredWindow("acme", "tokens", "day", 0, 86_400, 1, 0)])
+        command.flushed().result(timeout=5)
+        assert keys.version() == versions[-1]
+
+
+def test_the_hash_is_not_in_the_repr() -> None:
+    """A key row may be logged."""
+    assert ROW.sha256 not in repr(ROW)

@@ -1,0 +1,139 @@
+"""Cells and their exposition: what Prometheus gets is what prometheus-client would have counted."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from prometheus_client import Histogram as Reference
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from router.metrics import FINE_SECONDS, SECONDS, Histogram, Metrics, gauge
+
+BOUNDS = pytest.mark.parametrize("bounds", [SECONDS, FINE_SECONDS])
+VALUES = st.lists(
+    st.floats(0, 1000) | st.sampled_from(SECONDS + FINE_SECONDS), min_size=1, max_size=20
+)
+
+
+@BOUNDS
+@settings(deadline=None)
+@given(values=VALUES)
+def test_buckets_equal_those_of_prometheus_client(bounds, values):
+    reference = Reference("x", "x", buckets=bounds, registry=CollectorRegistry())
+    histogram = Histogram(bounds)
+    for value in values:
+        reference.observe(value)
+        histogram.observe(value)
+    samples = next(iter(reference.collect())).samples
+    expected = [(s.labels["le"], s.value) for s in samples if s.name == "x_bucket"]
+    assert histogram.buckets() == expected
+    assert histogram.total == pytest.approx(sum(values))
+
+
+@BOUNDS
+def test_a_value_on_a_bound_counts_below_it(bounds):
+    histogram = Histogram(bounds)
+    histogram.observe(bounds[3])
+    assert [count for _, count in histogram.buckets()][2:4] == [0, 1]
+
+
+@BOUNDS
+def test_bounds_rise(bounds):
+    assert list(bounds) == sorted(set(bounds))
+
+
+def filled() -> Metrics:
+    """Every cell of one service is used once."""
+    metrics = Metrics("1.2.3")
+    cells = metrics.service('odd "name"\n\\')
+    cells.requests["chat", "2xx"] += 3
+    cells.errors["connect"] += 1
+    cells.retries["failover"] += 1
+    cells.prompt_tokens = 5
+    cells.completion_tokens = 7
+    cells.duration.observe(0.2)
+    metrics.rejections["model_not_found"] += 2
+    return metrics
+
+
+def families(metrics: Metrics):
+    text = generate_latest(metrics.registry).decode()
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def value_of(metrics: Metrics, name: str, **labels: str) -> float:
+    (value,) = (
+        sample.value
+        for family in families(metrics).values()
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+    return value
+
+
+def test_the_exposition_is_read_back_as_it_was_counted():
+    metrics = filled()
+    service = 'odd "name"\n\\'
+    assert value_of(metrics, "router_requests_total", service=service, status="2xx") == 3
+    assert value_of(metrics, "router_tokens_total", service=service, kind="completion") == 7
+    assert value_of(metrics, "router_rejections_total", code="model_not_found") == 2
+    assert value_of(metrics, "router_request_duration_seconds_sum", service=service) == 0.2
+    assert value_of(metrics, "router_request_duration_seconds_count", service=service) == 1
+
+
+def test_openmetrics_is_read_back_too():
+    text = generate_openmetrics(filled().registry).decode()
+    names = {family.name for family in parse_openmetrics(text)}
+    assert {"router_requests", "router_request_duration_seconds", "router_build"} <= names
+
+
+OWN = (
+    "router_requests_total", "router_request_duration_seconds",
+    "router_time_to_first_token_seconds", "router_inter_token_latency_seconds",
+    "router_queue_duration_seconds", "router_overhead_seconds", "router_tokens_total",
+    "router_rejections_total", "router_upstream_retries_total", "router_streams_truncated_total",
+    "router_client_aborts_total", "router_build_info",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_names_that_dashboards_rely_on_are_there_from_the_start(name):
+    text = generate_latest(Metrics("0").registry).decode()
+    assert f"# TYPE {name} " in text
+
+
+def test_every_name_is_the_routers_the_processes_or_pythons():
+    names = families(filled())
+    assert {name.partition("_")[0] for name in names} <= {"router", "process", "python"}
+
+
+def test_the_version_is_told():
+    assert value_of(filled(), "router_build_info", version="1.2.3") == 1
+
+
+def test_cells_are_kept_for_a_service_that_comes_back():
+    metrics = Metrics("0")
+    assert metrics.service("a") is metrics.service("a")
+    assert metrics.service("a") is not metrics.service("b")
+
+
+def test_a_source_is_asked_at_every_scrape():
+    metrics, asked = Metrics("0"), []
+
+    def source():
+        asked.append(1)
+        yield gauge("router_x", "X.", [(["a"], float(len(asked)))], ["service"])
+
+    metrics.add_source(source)
+    assert [value_of(metrics, "router_x", service="a") for _ in range(2)] == [1.0, 2.0]
+
+
+def test_no_cells_are_shared_between_owners():
+    first, second = Metrics("0"), Metrics("0")
+    first.service("a").requests["chat", "2xx"] += 1
+    assert not second.service("a").requests
