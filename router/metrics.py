@@ -7,10 +7,10 @@ Label values come from configuration and from the router's own code, never from 
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import defaultdict
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from itertools import compress
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.core import (
@@ -51,6 +51,17 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def observe_all(self, values: list[float]) -> None:
+        """Count many values."""
+        values.sort()
+        below = 0
+        for place, bound in enumerate(self.bounds):
+            upto = bisect_right(values, bound, below)
+            self.counts[place] += upto - below
+            below = upto
+        self.counts[-1] += len(values) - below
+        self.total += sum(values)
+
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative counts, as prometheus-client wants them."""
         rows: list[tuple[str, float]] = []
@@ -74,20 +85,24 @@ class RollingMinute:
         self._slots = [[0.0] * 5 for _ in range(self._COUNT)]
         self._stamps = [-1] * self._COUNT
 
-    def add(self, now: float, duration_s: float, ttft_s: float | None, tokens: int) -> None:
-        """Count one finished exchange."""
+    def add(
+        self,
+        now: float,
+        count: int,
+        duration_s: float,
+        first_count: int,
+        first_s: float,
+        tokens: int,
+    ) -> None:
+        """Count exchanges that ended about `now`: sums of their durations, first bytes, tokens."""
         stamp = int(now / self._SLOT_S)
         place = stamp % self._COUNT
-        slot = self._slots[place]
         if self._stamps[place] != stamp:
             self._stamps[place] = stamp
-            slot[:] = [0.0] * 5
-        slot[0] += 1
-        slot[1] += duration_s
-        if ttft_s is not None:
-            slot[2] += 1
-            slot[3] += ttft_s
-        slot[4] += tokens
+            self._slots[place] = [0.0] * 5
+        slot = self._slots[place]
+        for column, more in enumerate((count, duration_s, first_count, first_s, tokens)):
+            slot[column] += more
 
     def means(self, now: float) -> dict[str, float]:
         """`response_time` and `ttft` in seconds (0 without any), `tokens_per_second`."""
@@ -108,44 +123,15 @@ class RollingMinute:
         return [sum(slot[place] for slot in live) for place in range(5)]
 
 
-class Sample(NamedTuple):
-    """What one ended attempt leaves behind. Times are seconds.
-
-    Attributes:
-        ended: monotonic.
-        path: kind of the path.
-        status: of the answer, 0 without one.
-        fault: kind of the engine's fault, if it was one.
-        aborted: the client left before the end.
-        broke: the engine did, after the first byte.
-        whole: the client got all of it.
-        sent: it was sent to the engine.
-        duration_s: from the request's head to now.
-        ttft_s: to the first byte of the answer; None without one.
-        queued_s: wait for a slot.
-        overhead_s: the router's own share until it was sent.
-        request_bytes: of the body.
-        response_bytes: of the body.
-        prompt_tokens: as the engine told.
-        completion_tokens: as the engine told.
-    """
-
-    ended: float
-    path: str
-    status: int
-    fault: str | None
-    aborted: bool
-    broke: bool
-    whole: bool
-    sent: bool
-    duration_s: float
-    ttft_s: float | None
-    queued_s: float
-    overhead_s: float
-    request_bytes: int
-    response_bytes: int
-    prompt_tokens: int
-    completion_tokens: int
+Sample = tuple[
+    float, tuple[str, int], str | None, bool, bool, bool, bool,
+    float, float, float, float, int, int, int, int,
+]  # fmt: skip
+"""What one ended attempt leaves behind, times in seconds: when it ended (monotonic); kind of path
+and status (0 without an answer); kind of the engine's fault, or None; whether the client left, the
+engine broke it off after the first byte, the client got all of it, and it was sent at all; duration;
+time to first byte (negative without one); wait for a slot; the router's own share until it was sent;
+bytes of the request and of the answer; prompt and completion tokens."""
 
 
 class ServiceCells:
@@ -192,31 +178,35 @@ class ServiceCells:
             self.fold()
 
     def fold(self) -> None:
-        """Bring the cells up to date."""
+        """Bring the cells up to date: column by column, which costs far less than one by one."""
+        if not self._samples:
+            return
         samples, self._samples = self._samples, []
-        for sample in samples:
-            self._count(sample)
-
-    def _count(self, sample: Sample) -> None:
-        self.request_count += 1
-        self.requests[sample.path, _STATUS_CLASS[min(sample.status // 100, 5)]] += 1
-        self.request_bytes += sample.request_bytes
-        self.response_bytes += sample.response_bytes
-        self.prompt_tokens += sample.prompt_tokens
-        self.completion_tokens += sample.completion_tokens
-        self.client_aborts += sample.aborted
-        self.streams_truncated += sample.broke
-        if sample.fault is not None:
-            self.error_count += 1
-            self.errors[sample.fault] += 1
-        if sample.sent:
-            self.queue.observe(sample.queued_s)
-            self.overhead.observe(sample.overhead_s)
-        if sample.ttft_s is not None:
-            self.time_to_first_token.observe(sample.ttft_s)
-        if sample.whole:
-            self.duration.observe(sample.duration_s)
-        self.recent.add(sample.ended, sample.duration_s, sample.ttft_s, sample.completion_tokens)
+        (
+            ended, answers, faults, aborted, broke, whole, sent,
+            durations, firsts, queued, overheads, asked, answered, prompts, completions,
+        ) = zip(*samples, strict=True)  # fmt: skip
+        self.request_count += len(samples)
+        for (path, status), number in Counter(answers).items():
+            self.requests[path, _STATUS_CLASS[min(status // 100, 5)]] += number
+        for fault, number in Counter(faults).items():
+            if fault is not None:
+                self.errors[fault] += number
+                self.error_count += number
+        self.client_aborts += sum(aborted)
+        self.streams_truncated += sum(broke)
+        self.request_bytes += sum(asked)
+        self.response_bytes += sum(answered)
+        self.prompt_tokens += sum(prompts)
+        self.completion_tokens += sum(completions)
+        began = [first for first in firsts if first >= 0]
+        self.time_to_first_token.observe_all(began)
+        self.duration.observe_all(list(compress(durations, whole)))
+        self.queue.observe_all(list(compress(queued, sent)))
+        self.overhead.observe_all(list(compress(overheads, sent)))
+        self.recent.add(
+            ended[-1], len(samples), sum(durations), len(began), sum(began), sum(completions)
+        )
 
     def note_state(self, was: str, state: str, was_for_s: float) -> None:
         """Count a change of a service's state; the time away counts once it is healthy again."""

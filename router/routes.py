@@ -154,7 +154,7 @@ class Dispatch:
             )
             return await page.handler(request, identity)
         if page.guarded:
-            self._guard.check(request)
+            self._guard.check(request, exchange.address)
         return await page.handler(request)
 
     def _find(self, path: str) -> Page | ClientPage:

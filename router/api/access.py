@@ -10,7 +10,7 @@ from aiohttp import web
 from router.access.secret import digest_of
 from router.config.settings import ServerSettings
 from router.errors import InvalidApiKey, MissingApiKey
-from router.limits.address import client_address, within
+from router.limits.address import Address, within
 
 
 class StatusGuard:
@@ -19,21 +19,15 @@ class StatusGuard:
     def __init__(self, settings: Callable[[], ServerSettings]) -> None:
         self._settings = settings
 
-    def check(self, request: web.BaseRequest) -> None:
-        """Return if the caller may see the page.
+    def check(self, request: web.BaseRequest, address: Address | None) -> None:
+        """Return if the caller, who is at `address`, may see the page.
 
         Raises:
             MissingApiKey, InvalidApiKey: it may not.
         """
-        settings = self._settings()
         if self.is_admin(request):
             return
-        address = client_address(
-            request.remote or "",
-            request.headers.get("x-forwarded-for"),
-            settings.trusted_proxies,
-        )
-        if address is not None and within(address, settings.status_allow):
+        if address is not None and within(address, self._settings().status_allow):
             return
         if "authorization" in request.headers:
             raise InvalidApiKey("This page takes the admin key, and this is not it.")

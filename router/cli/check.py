@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from router.cli.check_diff import print_diff
+from router.cli.state import StateDirOption
 from router.config import ConfigurationError, Settings, load, service_specs
 from router.config.settings import OrganizationSettings
 from router.daemon import check_supported
@@ -32,10 +34,18 @@ def check(
     probe: Annotated[
         bool, typer.Option("--probe", help="Ask every service for its health and its models.")
     ] = False,
+    diff: Annotated[
+        bool,
+        typer.Option(
+            "--diff", help="Print what a reload would change in the daemon that runs, instead."
+        ),
+    ] = False,
+    state_dir: StateDirOption = None,
 ) -> None:
-    """Validate the configuration and print what would be served.
+    """Validate the configuration and print what would be served, or what would change.
 
-    Exit status: 0 right; 1 a service did not answer the probe; 2 wrong configuration.
+    Exit status: 0 right; 1 a service did not answer the probe, or a reload would be refused;
+    2 wrong configuration, or it is not known what runs.
     """
     try:
         settings = load(config)
@@ -45,12 +55,15 @@ def check(
         problems.print(escape(str(error)))
         raise typer.Exit(2) from None
     console = _console()
-    for table in tables(settings):
-        console.print(table)
-    for note in notes(settings):
-        console.print(escape(note), soft_wrap=True)
-    console.print(f"{escape(str(config))}: valid", soft_wrap=True)
-    if probe and not _print_probes(settings, console):
+    is_right = True
+    if diff:
+        is_right = print_diff(settings, state_dir)
+    else:
+        _print_served(settings, console)
+        console.print(f"{escape(str(config))}: valid", soft_wrap=True)
+    if probe:
+        is_right = _print_probes(settings, console) and is_right
+    if not is_right:
         raise typer.Exit(1)
 
 
@@ -63,6 +76,13 @@ def _console() -> Console:
 
 
 # -- what would be served ----------------------------------------------------------------------
+
+
+def _print_served(settings: Settings, console: Console) -> None:
+    for table in tables(settings):
+        console.print(table)
+    for note in notes(settings):
+        console.print(escape(note), soft_wrap=True)
 
 
 def tables(settings: Settings) -> Iterator[Table]:

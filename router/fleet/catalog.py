@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from router.errors import ModelAmbiguous, ModelLoading, ModelNotFound
 from router.fleet.service import Service
+from router.model import ServiceState
 
 LOADING_RETRY_AFTER_S = 5.0
 
@@ -19,13 +20,13 @@ class Catalog:
         members: model -> services that serve it, whatever their health.
         aliases: alias -> model.
         short_names: what follows the last `/` -> models that end so.
-        unlearnt: names of services whose models are not known yet.
+        unlearnt: services whose models are not known.
     """
 
     members: Mapping[str, tuple[Service, ...]] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     short_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    unlearnt: tuple[str, ...] = ()
+    unlearnt: tuple[Service, ...] = ()
 
     def resolve(self, name: str) -> str:
         """The model that `name` means: exactly, as an alias, or as a short name.
@@ -48,10 +49,11 @@ class Catalog:
             raise ModelAmbiguous(
                 f"`{name}` may mean any of {listed}. Use the full name.", param="model"
             )
-        if self.unlearnt:
+        starting = sum(each.health.state is ServiceState.LOADING for each in self.unlearnt)
+        if starting:
             raise ModelLoading(
-                f"The model `{_shown(name)}` is not known yet: {len(self.unlearnt)} service(s) are "
-                "still starting. Try again soon.",
+                f"The model `{_shown(name)}` is not known yet: {starting} service(s) are still "
+                "starting. Try again soon.",
                 param="model",
                 retry_after_s=LOADING_RETRY_AFTER_S,
             )
@@ -68,12 +70,12 @@ def _shown(name: str) -> str:
 def build_catalog(services: Iterable[Service], aliases: Mapping[str, str]) -> Catalog:
     """Take the picture."""
     members: dict[str, list[Service]] = {}
-    unlearnt: list[str] = []
+    unlearnt: list[Service] = []
     for service in services:
         if service.removed:
             continue
         if not service.models:
-            unlearnt.append(service.name)
+            unlearnt.append(service)
         for model in service.models:
             members.setdefault(model, []).append(service)
     short_names: dict[str, list[str]] = {}

@@ -188,7 +188,7 @@ async def _learn(
         )
     try:
         cards = tuple(parse_cards(body)) if body else ()
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         cards = ()
     if cards or service.models:
         return Observation(ok=True, cards=cards or None)

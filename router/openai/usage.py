@@ -59,19 +59,17 @@ class UsageTap:
         """Look at the next piece."""
         self.events += 1
         window = self._carry + data if self._carry else data
-        at = window.rfind(_KEY)
-        if at < 0:
-            self._carry = window[1 - len(_KEY) :] if window[-1:] not in b"\n}" else b""
-            return data
-        end = closing_brace(window, at + _OPENING)
-        if end < 0 and len(window) - at < _OBJECT_LIMIT:
-            self._carry = window[at:]
-            at = window.rfind(_KEY, 0, at)
-            end = closing_brace(window, at + _OPENING) if at >= 0 else -1
-        else:
-            self._carry = b""
-        if end > 0:
+        at = window.find(_KEY)
+        end = 0
+        while at >= 0:
+            end = closing_brace(window, at + _OPENING)
+            if end < 0:
+                self._carry = window[at:] if len(window) - at < _OBJECT_LIMIT else b""
+                return data
             self._keep(window[at:end])
+            at = window.find(_KEY, end)
+        whole = window[-1:] in {b"\n", b"}"}
+        self._carry = b"" if whole else window[max(end, len(window) - _OPENING) :]
         return data
 
     def end(self) -> bytes:

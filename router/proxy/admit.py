@@ -66,7 +66,7 @@ def read(entry: Entry, body: bytes, content_type: str, catalog: Catalog) -> Want
         RouterError: the body is not what the path takes, or the model is not one that is served.
     """
     if entry.path.multipart:
-        form = multipart.read_model(body, content_type)
+        form = multipart.read_model(body, content_type, required=entry.model is None)
         model = catalog.resolve(form.model if entry.model is None else entry.model)
         return Wanted(entry.path, model, body, form=form)
     if not body:

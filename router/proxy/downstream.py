@@ -23,19 +23,20 @@ from router.errors import (
     RequestTooLarge,
     RouterError,
 )
-from router.limits.address import client_address, parse
+from router.limits.address import Address, client_address, parse
 from router.limits.rate import key_of
 from router.log import get_logger
 from router.openai.envelope import error_body
 from router.openai.paths import Dialect
 from router.proxy.exchange import Flow
-from router.proxy.headers import TO_UPSTREAM, request_id
+from router.proxy.headers import request_id, to_upstream
 
 _log = get_logger("router.proxy")
 _KEEP_ALIVE_S = 75.0
 _LINGER_S = 2.0
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 16 * 1024
+_NO_BODY = frozenset({204, 304})
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -159,6 +160,7 @@ class Downstream(web.Server):
             max_line_size=_MAX_LINE_BYTES,
         )
         self.settings = settings
+        self.headers = to_upstream()
         self._clients: set[ClientConnection] = set()
 
     def __call__(self) -> ClientConnection:
@@ -217,7 +219,7 @@ class ClientExchange:
         self._downstream = downstream
         self._chunked = False
         self.keep = request.keep_alive
-        self.lines, self.noted = TO_UPSTREAM.split(request.raw_headers)
+        self.lines, self.noted = downstream.headers.split(request.raw_headers)
         self.request_id = request_id(self.noted.get(b"x-request-id"))
         self.started = started
         self.begun = False
@@ -228,11 +230,16 @@ class ClientExchange:
     @property
     def client(self) -> int:
         """What the rate of the client's address is counted under; the peer's is worked out once."""
-        forwarded_for = self.header(b"x-forwarded-for")
-        if forwarded_for is None:
+        if b"x-forwarded-for" not in self.noted:
             return self._connection.peer_key
+        return key_of(self.address)
+
+    @property
+    def address(self) -> Address | None:
+        """The client's address, as far as it can be believed; None on a Unix socket."""
         trusted = self._downstream.settings().trusted_proxies
-        return key_of(client_address(self._request.remote or "", forwarded_for, trusted))
+        forwarded_for = self.header(b"x-forwarded-for")
+        return client_address(self._request.remote or "", forwarded_for, trusted)
 
     def header(self, name: bytes) -> str | None:
         """One of the noted headers; None where it is not there."""
@@ -288,7 +295,9 @@ class ClientExchange:
         """Write the head and the first bytes of the body in one go."""
         self.begun = True
         old = self._request.version < (1, 1)
-        if length is not None:
+        if status in _NO_BODY:
+            framing = b""
+        elif length is not None:
             framing = b"content-length: %d\r\n" % length
         elif old:
             framing = b""
@@ -303,6 +312,8 @@ class ClientExchange:
         if self._chunked and first:
             first = b"%x\r\n%b\r\n" % (len(first), first)
         self._write(b"HTTP/1.1 %d %b\r\n%b%b\r\n%b" % (status, reason, lines, framing, first))
+        if self._connection.writing_paused and self.flow is not None:
+            self.flow.pause()  # since an earlier answer: it will not be told again
 
     def write(self, data: bytes) -> None:
         """Write more of the body."""

@@ -62,12 +62,9 @@ class Forwarder:
         answered: Relay | None = None
         relay: Relay | None = None
         try:
-            while True:
-                try:
-                    lease = await self._lease(call, tried)
-                except RouterError:
-                    if relay is None:
-                        raise
+            while len(tried) <= MAX_MOVES:
+                lease = await self._lease(call, tried, relay)
+                if lease is None:
                     break
                 relay = Relay(exchange, call, lease, may_move=len(tried) < MAX_MOVES)
                 try:
@@ -80,23 +77,33 @@ class Forwarder:
                 if relay.held is not None:
                     answered = relay
                 tried.append(relay.service)
-                if not self._may_move(relay, len(tried)):
-                    break
             if answered is None:
-                raise BadGateway(f"No service could answer: {relay.reason}.")
+                raise BadGateway(f"No service could answer: {relay.reason if relay else 'none'}.")
             relay = answered
             relay.answer_held()
         finally:
             call.meter.close(relay if relay is not None and relay.first_byte else None)
 
-    async def _lease(self, call: Call, tried: list[Service]) -> Lease:
-        """A slot of a service that has not failed this call: at once, or after a wait in line."""
+    async def _lease(self, call: Call, tried: list[Service], failed: Relay | None) -> Lease | None:
+        """A slot of a service that has not failed this call; None where it may not move there."""
         try:
-            return self._fleet.take(call.model, tried)
-        except Overloaded:
-            limits = self._limits()
-            if not limits.max_queue:
+            try:
+                lease = self._fleet.take(call.model, tried)
+            except Overloaded:
+                lease = await self._wait(call, tried)
+        except RouterError:
+            if failed is None:
                 raise
+            return None
+        if failed is not None:
+            if not self._budget.take(monotonic()):
+                lease.release()
+                return None
+            failed.service.cells.retries[failed.fault or "error"] += 1
+        return lease
+
+    async def _wait(self, call: Call, tried: list[Service]) -> Lease:
+        limits = self._limits()
         before = monotonic()
         ticket = Ticket(
             call.organization,
@@ -109,12 +116,6 @@ class Forwarder:
             return await self._fleet.wait(call.model, ticket, limits.max_queue)
         finally:
             call.queued_s += monotonic() - before
-
-    def _may_move(self, relay: Relay, failures: int) -> bool:
-        if failures > MAX_MOVES or not self._budget.take(monotonic()):
-            return False
-        relay.service.cells.retries[relay.fault or "error"] += 1
-        return True
 
     async def _attempt(self, relay: Relay, call: Call) -> None:
         """Send the call, over a connection that is there or a new one, and wait for an outcome."""

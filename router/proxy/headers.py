@@ -62,7 +62,8 @@ _NOT_DOWNSTREAM = _HOP_BY_HOP | {
     b"x-ratelimit-reset-tokens",
 }
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_MEMO_LIMIT = 2048
+_MEMO_LIMIT = 1024
+_MEMO_NAME_BYTES = 48
 
 
 def request_id(sent: bytes | None) -> bytes:
@@ -78,11 +79,12 @@ def request_id(sent: bytes | None) -> bytes:
 class HeaderFilter:
     """Splits a head into the lines that cross and the values that the router reads itself.
 
-    A name's fate is worked out once for each spelling and kept, for so many names.
+    A name's fate is worked out once for each spelling and kept, for so many short names.
 
     Args:
         dropped: names, in lower case, that do not cross.
         noted: names whose values are wanted, whether they cross or not; `connection` always is.
+            Where a name comes more than once, its values are joined by commas.
     """
 
     def __init__(self, dropped: frozenset[bytes], noted: frozenset[bytes]) -> None:
@@ -101,7 +103,7 @@ class HeaderFilter:
             if crosses:
                 lines += (name, b": ", value, b"\r\n")
             if key is not None:
-                noted[key] = value
+                noted[key] = value if key not in noted else b"%b,%b" % (noted[key], value)
         if b"connection" in noted:
             named = _named(headers)
             if named:
@@ -111,7 +113,7 @@ class HeaderFilter:
     def _fate(self, name: bytes) -> tuple[bool, bytes | None]:
         lower = name.lower()
         fate = (lower not in self._dropped, lower if lower in self._noted else None)
-        if len(self._fates) < _MEMO_LIMIT:
+        if len(name) <= _MEMO_NAME_BYTES and len(self._fates) < _MEMO_LIMIT:
             self._fates[name] = fate
         return fate
 
@@ -133,23 +135,27 @@ def _named(headers: Headers) -> set[bytes]:
     return options - {b"", b"close", b"keep-alive"}
 
 
-TO_UPSTREAM = HeaderFilter(
-    _NOT_UPSTREAM,
-    frozenset(
-        {
-            b"authorization",
-            b"content-length",
-            b"content-type",
-            b"expect",
-            b"x-api-key",
-            b"x-forwarded-for",
-            b"x-request-id",
-        }
-    ),
-)
-"""For requests. Its memo is bounded and tells nothing but how names are spelt."""
-TO_DOWNSTREAM = HeaderFilter(
-    _NOT_DOWNSTREAM,
-    frozenset({b"content-length", b"content-type", b"retry-after", b"transfer-encoding"}),
-)
-"""For answers."""
+def to_upstream() -> HeaderFilter:
+    """A filter for requests."""
+    return HeaderFilter(
+        _NOT_UPSTREAM,
+        frozenset(
+            {
+                b"authorization",
+                b"content-length",
+                b"content-type",
+                b"expect",
+                b"x-api-key",
+                b"x-forwarded-for",
+                b"x-request-id",
+            }
+        ),
+    )
+
+
+def to_downstream() -> HeaderFilter:
+    """A filter for answers."""
+    return HeaderFilter(
+        _NOT_DOWNSTREAM,
+        frozenset({b"content-length", b"content-type", b"retry-after", b"transfer-encoding"}),
+    )

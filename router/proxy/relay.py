@@ -20,7 +20,7 @@ from router.fleet.fleet import Lease
 from router.openai.envelope import error_event
 from router.openai.usage import Tap
 from router.proxy.exchange import Call, Exchange
-from router.proxy.upstream import Head, UpstreamConnection, UpstreamError
+from router.proxy.upstream import Disconnected, Head, UpstreamConnection, UpstreamError
 
 _HELD_LIMIT_BYTES = 1024 * 1024
 
@@ -166,14 +166,26 @@ class Relay:
 
     def on_broken(self, error: UpstreamError) -> None:
         """The engine broke the exchange."""
+        if self.outcome is not None:
+            return
         if self.first_byte:
             self._error = error
             self._break_off(UpstreamDisconnected("The engine broke off its answer."))
             self._close(Outcome.UPSTREAM_BROKE, error.kind)
-        elif self._connection is not None and self._connection.reused and self.head is None:
+        elif self._is_stale(error):
             self._close(Outcome.STALE)
         else:
             self._fail(error)
+
+    def _is_stale(self, error: UpstreamError) -> bool:
+        """Whether the engine merely closed a connection that had been idle."""
+        connection = self._connection
+        return (
+            isinstance(error, Disconnected)
+            and connection is not None
+            and connection.reused
+            and connection.is_unanswered
+        )
 
     def _begin(self, first: bytes, now: float) -> None:
         head = self.head

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import httptools
 import msgspec
 
-from router.proxy.headers import TO_DOWNSTREAM
+from router.proxy.headers import HeaderFilter, to_downstream
 
 IDLE_LIMIT_S = 4.0
 """vLLM (uvicorn) closes a connection that is idle for 5 s, without a word."""
@@ -98,7 +98,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_complete", "_eof_ends_body", "_head", "_head_bytes", "_headers", "_listener", "_parser",
-        "_pieces", "_pool", "_reason", "_reusable", "_transport", "idle_since", "reused",
+        "_paused", "_pieces", "_pool", "_reason", "_reusable", "_transport", "idle_since", "reused",
     )  # fmt: skip
 
     def __init__(self, pool: UpstreamPool) -> None:
@@ -114,6 +114,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._complete = False
         self._reusable = True
         self._eof_ends_body = False
+        self._paused = False
         self.reused = False
         self.idle_since = 0.0
 
@@ -127,6 +128,11 @@ class UpstreamConnection(asyncio.Protocol):
     def is_closed(self) -> bool:
         """Nothing can be sent any more."""
         return self._transport is None or self._transport.is_closing()
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Not a byte has come since the latest `send`."""
+        return self._head_bytes == _MAX_HEAD_BYTES
 
     def send(self, head: bytes, body: bytes, listener: Listener) -> None:
         """Send a whole request; its answer goes to `listener`."""
@@ -149,12 +155,16 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Read no more until `resume`: the client does not keep up."""
-        if self._transport is not None and not self._transport.is_closing():
+        if not self._paused and not self.is_closed:
+            assert self._transport is not None
+            self._paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
-        if self._transport is not None and not self._transport.is_closing():
+        if self._paused and not self.is_closed:
+            assert self._transport is not None
+            self._paused = False
             self._transport.resume_reading()
 
     # -- what the transport tells ----------------------------------------------------------
@@ -221,6 +231,7 @@ class UpstreamConnection(asyncio.Protocol):
         if listener is None:  # given up while its last bytes were handed on
             return
         if self._reusable and not self.is_closed:
+            self.resume()
             self.reused = True
             self._pool.give_back(self)
         else:
@@ -241,15 +252,16 @@ class UpstreamConnection(asyncio.Protocol):
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header line, or a trailer, which goes no further."""
-        self._headers.append((name, value))
+        """One header line; trailers go no further."""
+        if self._head_bytes:
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is whole; interim ones (1xx) are left out."""
         status = self._parser.get_status_code()
         if status < 200 or self._complete:
             return
-        lines, noted = TO_DOWNSTREAM.split(self._headers)
+        lines, noted = self._pool.headers.split(self._headers)
         self._headers = []
         told = noted.get(b"content-length")
         length = int(told) if told is not None else None
@@ -320,8 +332,11 @@ class UpstreamPool:
     The connection used last is used next, so that the others age and go.
     """
 
-    def __init__(self, target: Target, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, target: Target, loop: asyncio.AbstractEventLoop, headers: HeaderFilter
+    ) -> None:
         self.target = target
+        self.headers = headers
         self._loop = loop
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
@@ -414,13 +429,14 @@ class Upstreams:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._headers = to_downstream()
         self._pools: dict[str, UpstreamPool] = {}
 
     def pool(self, url: str) -> UpstreamPool:
         """The pool of the engine at `url`."""
         pool = self._pools.get(url)
         if pool is None:
-            pool = self._pools[url] = UpstreamPool(Target.of(url), self._loop)
+            pool = self._pools[url] = UpstreamPool(Target.of(url), self._loop, self._headers)
         return pool
 
     def retain(self, urls: Iterable[str]) -> None:

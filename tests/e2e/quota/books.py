@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -60,6 +62,8 @@ class BookkeepingEngine:
         self.tokenized = 0
         self.port = 0
         self.random = random.Random(seed)
+        self._told_at: list[float] = [0.0]
+        self._told: list[int] = [0]
         self._reached: dict[str, asyncio.Event] = {}
         self._server: asyncio.Server | None = None
 
@@ -83,6 +87,15 @@ class BookkeepingEngine:
     def reported(self) -> int:
         """Tokens told of in all answers."""
         return sum(entry.reported for entry in self.books)
+
+    def note(self, tokens: int) -> None:
+        """Remember when so many more tokens were told."""
+        self._told_at.append(time.monotonic())
+        self._told.append(self._told[-1] + tokens)
+
+    def told_by(self, moment: float) -> int:
+        """Tokens told of until a moment of the monotonic clock."""
+        return self._told[bisect_right(self._told_at, moment) - 1]
 
     def reached(self, name: str) -> asyncio.Event:
         """Set once the request of this name stands still until its client has gone."""
@@ -188,6 +201,7 @@ class _Generation:
         self._entry.ending = "aborted"
 
     def _tell(self, prompt: int, completion: list[int]) -> None:
+        self._engine.note(prompt + sum(completion) - self._entry.reported)
         self._entry.prompt = prompt
         self._entry.completion = completion
 

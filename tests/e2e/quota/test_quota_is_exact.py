@@ -101,7 +101,7 @@ class Load:
         self._connected += 1
         await self._go.wait()
         payload = json.dumps(task.body).encode()
-        head = f"POST {task.path} HTTP/1.1\r\nhost: r\r\nauthorization: Bearer {ACME_KEY}\r\n"
+        head = REQUEST_HEAD.format(path=task.path, key=ACME_KEY, length=len(payload))
         request = head.encode() + payload
         for attempt in range(TRIES):
             writer.write(request)
