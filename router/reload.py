@@ -12,8 +12,8 @@ from router.config.diff import Diff, diff
 from router.config.snapshot import remove_snapshot, write_snapshot
 from router.log import get_logger
 
-_QUIET_S = 0.2
-_PATIENCE_S = 1.5
+_QUIET_S = 0.3
+_PATIENCE_S = 2.0
 _MOST_TOLD = 50
 
 _log = get_logger("router.reload")

@@ -24,8 +24,8 @@ from router.config.schema import SECRETS
 from router.log import get_logger
 
 _LOOK_S = 1.0
-_GATHER_MS = 200
-_STEP_MS = 100
+_GATHER_MS = 100
+_STEP_MS = 50
 _MOST_SECRET_FILES = 1000
 _SECRET_FILE_KEYS = frozenset(f"{path[-1]}_file" for path in SECRETS)
 

@@ -45,7 +45,7 @@ class Client(asyncio.Protocol):
         self._expected: deque[tuple[Got, asyncio.Future[None]]] = deque()
         self._moved = asyncio.Event()
         self._begun = False
-        self.surplus = b""
+        self.surplus = self.last = b""
         self.read_pause: float | None = None
         self.closed = False
         self.transport: asyncio.Transport
@@ -84,6 +84,7 @@ class Client(asyncio.Protocol):
         if self.read_pause is not None:
             self.transport.pause_reading()
             asyncio.get_running_loop().call_later(self.read_pause, self._read_on)
+        self.last = data
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -125,7 +126,7 @@ class Client(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if not self._expected:
-            self.surplus += b"(an answer too many)"
+            self.surplus += b"(an answer too many) " + self.last[-300:]
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._expected:
@@ -206,7 +207,7 @@ class Crowd:
             got.lost = "never ended"
             client.transport.abort()
         if client.surplus:
-            got.lost = f"surplus bytes: {client.surplus[:100]!r}"
+            got.lost = f"surplus bytes: {client.surplus[:500]!r}"
         return got
 
     async def _say(self, data: bytes) -> Got:

@@ -75,6 +75,7 @@ class Engine:
         self.models = models
         self.play = play
         self.weather = Weather()
+        self.disturbed_until = 0.0
         self.port = 0
         self.connections: set[_Connection] = set()
         self._listener: socket.socket | None = None
@@ -206,7 +207,7 @@ class _Connection(asyncio.Protocol):
         self.transport.abort()
 
     async def _serve(self) -> None:
-        while True:
+        while not self.transport.is_closing():
             raw = take_request(self._buffer)
             if raw is None:
                 self._arrived.clear()
@@ -224,8 +225,12 @@ class _Connection(asyncio.Protocol):
         if request.path == "/tokenize":
             self.transport.write(Engine.count(request))
             return
+        before = self._last
         self.attempt = self._last = self._engine.play(self._engine.name, request)
         if self.attempt is not None:
+            # Bytes that followed the answer before may be taken for the beginning of this one.
+            late = before is not None and before.act.name.startswith("trailing")
+            self.attempt.disturbed = late or time.monotonic() < self._engine.disturbed_until
             await self._act(self.attempt)
             self.attempt = None
 
@@ -257,6 +262,7 @@ async def rain(engines: list[Engine], rng: random.Random, note: Callable[[float]
         engine, kind = rng.choice(engines), rng.choice(list(KINDS))
         length = rng.uniform(0.1, 0.8) if rng.random() < 0.9 else 1.6
         note(length)
+        engine.disturbed_until = time.monotonic() + 3 * length + 1
         await KINDS[kind](engine, length)
 
 

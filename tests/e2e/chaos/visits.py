@@ -56,7 +56,7 @@ class Wish:
         id: of the exchange, unique in the run.
         streams: an event stream is wanted.
         usage, each: what usage the client asks for.
-        metered: the organization has a token quota, so the router reads the usage itself.
+        filtered: the router may ask for usage by itself, and takes it out of the answer.
     """
 
     id: str
@@ -66,7 +66,7 @@ class Wish:
     usage: bool
     each: bool
     large: bool
-    metered: bool
+    filtered: bool
     head: bytes = field(repr=False)
     body: bytes = field(repr=False)
 
@@ -127,7 +127,7 @@ def _wish(name: str, manner: str, rng: random.Random) -> Wish:
     body = json.dumps(content, ensure_ascii=rng.random() < 0.5).encode()
     (owner,) = rng.choices(list(KEYS), [5, 4, 1])
     head = _head(path, name, KEYS[owner], manner, len(body))
-    return Wish(name, path, model, streams, usage, each, large, owner != ANONYMOUS, head, body)
+    return Wish(name, path, model, streams, usage, each, large, streams and path in COUNTED, head, body)
 
 
 def _head(path: str, name: str, key: str, manner: str, length: int) -> bytes:

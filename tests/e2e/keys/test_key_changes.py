@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.keys.conftest import ALPHA, House, settings
+from e2e.keys.house import ALPHA, House, settings
 from e2e.keys.key_command import create_key, revoke_key, run_keys
 from e2e.keys.searching import search_all
 from e2e.quota.organization import log_lines, windows

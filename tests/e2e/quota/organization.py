@@ -43,9 +43,7 @@ def ask(router: Daemon, body: Any, path: str = CHAT, *more: tuple[str, str]) -> 
 
 def until_settled(router: Daemon, timeout: float = 15) -> None:
     """Wait until no request holds a reservation, then check that the books are in order."""
-    router.until(
-        lambda: router.metric("router_ledger_open_reservations") == 0, "settled", timeout
-    )
+    router.until(lambda: router.metric("router_ledger_open_reservations") == 0, "settled", timeout)
     assert router.metric("router_ledger_discrepancies") == 0
     assert all(row["reserved"] == 0 for row in windows(router).values())
 

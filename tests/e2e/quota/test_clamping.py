@@ -69,9 +69,7 @@ def test_a_prompt_that_tokenize_cannot_count_is_held_for_its_bytes(
     start_metered, path, field, body
 ):
     sent = {"model": "tiny", **body}
-    router, upstream = start_metered(
-        engine(50), daily_tokens=len(json.dumps(sent)) + FRAME + 33
-    )
+    router, upstream = start_metered(engine(50), daily_tokens=len(json.dumps(sent)) + FRAME + 33)
     assert ask(router, sent, path).status == 200
     [request] = upstream.requests
     assert request.json == {**sent, field: 33}
@@ -144,7 +142,8 @@ def form(size: int) -> tuple[bytes, tuple[str, str]]:
     """A transcription's form with so many bytes of sound."""
     parts = (
         b'--B\r\ncontent-disposition: form-data; name="model"\r\n\r\ntiny\r\n'
-        b'--B\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\n%b\r\n--B--\r\n'
+        b'--B\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\n%b\r\n'
+        b"--B--\r\n"
     )
     return parts % (b"\x01" * size), ("content-type", "multipart/form-data; boundary=B")
 

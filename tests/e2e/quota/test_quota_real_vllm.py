@@ -83,8 +83,8 @@ async def test_the_ledger_charges_what_the_engines_generated_also_for_aborted_st
     completion = charged - prompt
     difference = (generated - completion) / generated
     finding(
-        f"real vLLM: {generated:.0f} tokens generated, {completion:.0f} charged ({difference:+.2%});"
-        f" prompts {prompts:.0f}, charged {prompt:.0f}"
+        f"real vLLM: {generated:.0f} tokens generated, {completion:.0f} charged"
+        f" ({difference:+.2%}); prompts {prompts:.0f}, charged {prompt:.0f}"
     )
     assert abs(prompts - prompt) <= DIFFERENCE * prompts
     assert abs(difference) <= DIFFERENCE

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from e2e.quota.engine_script import compact, compact_answer, stream_of, usage
-from e2e.quota.organization import CHAT, ask, log_lines, organization, until_settled, used, windows
+from e2e.quota.organization import (
+    BEARER,
+    CHAT,
+    ask,
+    log_lines,
+    organization,
+    until_settled,
+    used,
+    windows,
+)
 from support.daemon import Daemon, service
 from support.http import Client, chat
 from support.recordings import FOLDER, load
@@ -20,7 +29,7 @@ FORM = (
     b'--B\r\ncontent-disposition: form-data; name="model"\r\n\r\ntiny\r\n'
     b'--B\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\n%b\r\n--B--\r\n'
 ) % (b"\x01" * 40_000)
-TOLD = usage(21, 0) | {"completion_tokens": 0}
+TOLD = usage(21, 0)
 RECORDED = {
     "/v1/messages": ("messages", "messages_stream", "messages_tool", "messages_tool_stream"),
     "/v1/responses": ("responses", "responses_stream", "responses_instructions"),
@@ -105,6 +114,15 @@ def test_sound_that_tells_no_tokens_costs_no_more_than_the_context(router, upstr
     assert router.metric("router_ledger_overruns") == overruns
 
 
+def test_a_usage_inside_what_the_model_said_is_not_the_answers_own(router, upstream):
+    """A tool's input is raw JSON in Anthropic's form, and the model may write any key into it."""
+    said = {"type": "tool_use", "input": {"usage": {"input_tokens": 900, "output_tokens": 900}}}
+    told = {"input_tokens": 13, "output_tokens": 8}
+    upstream.script = lambda _: [Send(compact_answer({"content": [said], "usage": told}))]
+    body = chat("tiny", max_tokens=20)
+    assert charged(router, "/v1/messages", body) == 21
+
+
 @pytest.mark.parametrize("indent", [None, 2])
 def test_usage_is_read_however_the_json_is_spaced(router, upstream, indent):
     content = {"choices": [], "usage": usage(300, 100)}
@@ -124,9 +142,7 @@ def test_usage_is_read_wherever_the_bytes_are_cut(router, upstream, cut):
 def test_an_engine_that_tells_no_usage_is_counted_by_events_and_named_once(start_metered):
     events = [{"choices": [{"index": 0, "delta": {"content": "x"}}]}] * 20
     router, _ = start_metered(lambda _: stream_of(*events, DONE), daily_tokens=100_000)
-    costs = []
-    for _ in range(3):
-        costs.append(charged(router, CHAT, chat("tiny", stream=True)))
+    costs = [charged(router, CHAT, chat("tiny", stream=True)) for _ in range(3)]
     assert len(set(costs)) == 1
     prompt = len(json.dumps(chat("tiny", stream=True))) // 4
     assert 20 + prompt <= costs[0] <= 21 + prompt
@@ -144,8 +160,7 @@ def test_a_stream_that_is_left_costs_what_it_had_told(start_metered):
         lambda _: [Send(stream_head()), *parts, Stall()], daily_tokens=10_000
     )
     with Client(router.port) as client:
-        from_key = (("authorization", "Bearer sk-acme-0123456789abcdefghijklmnopqrstuv"),)
-        response = client.request("POST", CHAT, chat("tiny", stream=True), from_key)
+        response = client.request("POST", CHAT, chat("tiny", stream=True), BEARER)
         while response.body.count(b"data: ") < 3:
             assert response.more()
     upstream.wait_closed(upstream.requests[0])

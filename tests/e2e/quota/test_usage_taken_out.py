@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -83,6 +84,14 @@ def a_byte_a_chunk(events: list[bytes]) -> Iterator[Step]:
         yield Pause(0)
 
 
+def first_byte_alone(events: list[bytes]) -> Iterator[Step]:
+    for event in events:
+        yield Send(chunk(event[:1]))
+        yield Pause(0.003)
+        yield Send(chunk(event[1:]))
+        yield Pause(0.003)
+
+
 def cut_at_random(seed: int) -> Cut:
     """Cut in some twenty places, most of them near an event's end, and paused at each."""
 
@@ -93,7 +102,7 @@ def cut_at_random(seed: int) -> Cut:
         near = [dice.choice(ends) + dice.randint(-2, 3) for _ in range(10)]
         places = {*near, *(dice.randrange(len(data)) for _ in range(10)), 0, len(data)}
         cuts = sorted(at for at in places if 0 <= at <= len(data))
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in pairwise(cuts):
             yield Send(chunk(data[start:end]))
             yield Pause(0.002)
 
@@ -105,6 +114,7 @@ CUTS: dict[str, Cut] = {
     "merged": all_at_once,
     "one_chunk": one_chunk,
     "byte": a_byte_a_chunk,
+    "first_byte": first_byte_alone,
     **{f"random{seed}": cut_at_random(seed) for seed in range(3)},
 }
 

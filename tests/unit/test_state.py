@@ -1,0 +1,130 @@
+"""What outlives a request: opened, run and closed in its order, with a file and without one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from router.access.secret import digest_of
+from router.config.settings import KeySettings, OrganizationSettings, Settings
+from router.errors import MissingApiKey
+from router.ledger import Limits, MemoryLedger, Refusal, SqliteLedger
+from router.model import Usage
+from router.state import State, limits_of
+from router.storage import StorageError
+
+
+def organization(name: str = "acme", **limits: int | None) -> OrganizationSettings:
+    key = KeySettings(id=f"{name}-1", sha256=digest_of(f"sk-{name}").hex())
+    return OrganizationSettings(id=name, keys=(key,), **limits)
+
+
+def settings(*organizations: OrganizationSettings) -> Settings:
+    return Settings(organizations=organizations)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "router.db"
+
+
+def spend(state: State, tokens: int) -> None:
+    now = time.time()
+    reservation = state.ledger.reserve("acme", tokens, 0, now)
+    assert not isinstance(reservation, Refusal)
+    state.ledger.settle(reservation, Usage(tokens, 0), now)
+
+
+def used(state: State) -> int:
+    return state.ledger.windows("acme", time.time())[0].used
+
+
+def test_an_organizations_limits_are_those_of_its_settings():
+    row = OrganizationSettings(id="a", daily_tokens=1, monthly_tokens=None, daily_requests=3)
+    assert limits_of(row) == Limits(1, None, 3)
+
+
+async def test_without_a_file_usage_is_in_memory():
+    state = State(settings(organization()), None)
+    await state.start()
+    assert type(state.ledger) is MemoryLedger
+    assert state.database is None
+    await state.close()
+
+
+async def test_without_a_file_and_without_a_key_everybody_is_let_in():
+    state = State(settings(), None)
+    await state.start()
+    assert state.keyring.anonymous
+    await state.close()
+
+
+async def test_limits_hold_before_anything_has_started():
+    """No request may come before its organization's limits do."""
+    state = State(settings(organization(daily_tokens=10)), None)
+    assert isinstance(state.ledger.reserve("acme", 11, 0, time.time()), Refusal)
+
+
+async def test_new_settings_bring_new_limits_and_keys():
+    state = State(settings(organization(daily_tokens=10)), None)
+    state.configure(settings(organization(daily_tokens=20), organization("beta")))
+    spend(state, 20)
+    assert state.keyring.identify("Bearer sk-beta", None, time.time()).organization == "beta"
+
+
+async def test_with_a_file_usage_outlives_the_process(path):
+    first = State(settings(organization()), path)
+    await first.start()
+    assert isinstance(first.ledger, SqliteLedger)
+    spend(first, 123)
+    await first.close()
+    second = State(settings(organization()), path)
+    await second.start()
+    assert used(second) == 123
+    await second.close()
+
+
+async def test_what_was_never_started_can_be_closed(path):
+    state = State(settings(organization()), path)
+    await state.close()
+
+
+async def test_the_files_folder_is_made(path):
+    state = State(settings(), path)
+    await state.start()
+    await state.close()
+    assert path.exists()
+
+
+async def test_before_the_stored_keys_are_read_nobody_is_let_in_without_one(path):
+    state = State(settings(), path)
+    with pytest.raises(MissingApiKey):
+        state.keyring.identify(None, None, time.time())
+    await state.start()
+    assert state.keyring.anonymous
+    await state.close()
+
+
+async def test_a_file_has_one_daemon_and_the_first_goes_on(path):
+    first = State(settings(organization()), path)
+    await first.start()
+    with pytest.raises(StorageError):
+        State(settings(organization()), path)
+    spend(first, 5)
+    await first.close()
+    second = State(settings(organization()), path)
+    await second.start()
+    assert used(second) == 5
+    await second.close()
+
+
+async def test_closing_leaves_no_task_behind(path):
+    before = asyncio.all_tasks()
+    state = State(settings(organization()), path)
+    await state.start()
+    assert {task.get_name() for task in asyncio.all_tasks() - before} >= {"ledger", "keys"}
+    await state.close()
+    assert asyncio.all_tasks() == before
