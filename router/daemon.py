@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from aiohttp import web
 from prometheus_client.metrics_core import Metric
 
 from router import __version__
@@ -77,7 +76,9 @@ class Daemon:
         )
         self._limiter = RateLimiter(*_rate(settings))
         self.dispatch = self._dispatch()
-        self.downstream = Downstream(self._serve, self._server_settings)
+        self.downstream = Downstream(
+            self.dispatch, self._server_settings, asyncio.get_running_loop()
+        )
         self._sweeper = Sweeper(
             self._server_settings,
             downstream=self.downstream,
@@ -159,7 +160,7 @@ class Daemon:
             sweeping.cancel()
             await asyncio.gather(sweeping, return_exceptions=True)
             await self.prober.stop()
-            await self.downstream.shutdown(_LAST_WORDS_S)
+            self.downstream.close()
             self.upstreams.close()
             await self.state.close()
             _log.info("stopped")
@@ -174,20 +175,20 @@ class Daemon:
         """Let running requests end; the exit status: 1 where it was told to hurry, else 0."""
         self._phase = "draining"
         timeout_s = self._settings.server.drain_timeout_s
-        _log.info("draining", in_flight=self.dispatch.active, timeout_s=timeout_s)
+        _log.info("draining", in_flight=self.downstream.active, timeout_s=timeout_s)
         waits = [
-            asyncio.create_task(self.dispatch.idle.wait()),
+            asyncio.create_task(self.downstream.drained()),
             asyncio.create_task(self._stop_now.wait()),
         ]
         await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-        if self.dispatch.active:
-            _log.warning("drain_cut_short", in_flight=self.dispatch.active)
+        if self.downstream.active:
+            _log.warning("drain_cut_short", in_flight=self.downstream.active)
         self.forwarder.shut_down()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S):
-                await self.dispatch.idle.wait()
+                await self.downstream.drained()
         return 1 if self._stop_now.is_set() else 0
 
     # -- a reload -----------------------------------------------------------------------------
@@ -217,9 +218,6 @@ class Daemon:
         _log.info("reloaded", services=len(settings.services))
 
     # -- what the owners ask of each other ------------------------------------------------------
-
-    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        return await self.dispatch.serve(request, self.downstream)
 
     def _server_settings(self) -> ServerSettings:
         return self._settings.server

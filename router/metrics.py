@@ -88,6 +88,7 @@ class RollingMinute:
     def add(
         self,
         now: float,
+        *,
         count: int,
         duration_s: float,
         first_count: int,
@@ -129,9 +130,9 @@ Sample = tuple[
 ]  # fmt: skip
 """What one ended attempt leaves behind, times in seconds: when it ended (monotonic); kind of path
 and status (0 without an answer); kind of the engine's fault, or None; whether the client left, the
-engine broke it off after the first byte, the client got all of it, and it was sent at all; duration;
-time to first byte (negative without one); wait for a slot; the router's own share until it was sent;
-bytes of the request and of the answer; prompt and completion tokens."""
+engine broke it off after the first byte, the client got all of it, and it was sent at all; the
+duration; time to first byte (negative without one); wait for a slot; the router's own share until
+it was sent; bytes of the request and of the answer; prompt and completion tokens."""
 
 
 class ServiceCells:
@@ -205,7 +206,12 @@ class ServiceCells:
         self.queue.observe_all(list(compress(queued, sent)))
         self.overhead.observe_all(list(compress(overheads, sent)))
         self.recent.add(
-            ended[-1], len(samples), sum(durations), len(began), sum(began), sum(completions)
+            ended[-1],
+            count=len(samples),
+            duration_s=sum(durations),
+            first_count=len(began),
+            first_s=sum(began),
+            tokens=sum(completions),
         )
 
     def note_state(self, was: str, state: str, was_for_s: float) -> None:

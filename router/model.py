@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 
 class ServiceState(enum.StrEnum):
     """What the router knows of a service; a promise of `/services`."""
@@ -66,8 +68,7 @@ class ModelCard:
     row: dict[str, Any] = field(hash=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """Tokens of one exchange, as the engine reports them."""
 
     prompt_tokens: int = 0

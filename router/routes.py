@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from time import monotonic
-
-from aiohttp import web
 
 from router.access.door import Door
 from router.access.identity import Identity
 from router.api.access import StatusGuard
+from router.api.answer import Answer, Asking
 from router.api.models import ModelPages
 from router.api.pages import StatusPages
 from router.api.usage import UsagePages
 from router.config.settings import Settings
 from router.errors import MethodNotAllowed, RouterError, UnknownPath
-from router.openai.paths import BY_UPSTREAM, INFERENCE_PATHS, Dialect
+from router.openai.paths import BY_UPSTREAM, INFERENCE_PATHS
 from router.proxy.admit import Entry
-from router.proxy.downstream import ClientConnection, ClientExchange, Downstream
+from router.proxy.client import ClientExchange
 from router.proxy.pipeline import Pipeline
 
-PageHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-ClientPageHandler = Callable[[web.BaseRequest, Identity], Awaitable[web.StreamResponse]]
+PageHandler = Callable[[Asking], Answer]
+ClientPageHandler = Callable[[Asking, Identity], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +74,7 @@ def entries(settings: Settings) -> Mapping[str, Entry]:
 
 
 class Dispatch:
-    """Finds the handler of a request and has it answered, one way or another.
-
-    `active` counts the inference requests that are under way; `idle` is set while there are none.
-    """
+    """Finds who answers a request, and has it answered."""
 
     def __init__(
         self,
@@ -99,63 +93,54 @@ class Dispatch:
         self._pages = pages(status, models, usage)
         self._prefixes = prefixes(models)
         self._entries = entries(settings)
-        self.active = 0
-        self.idle = asyncio.Event()
-        self.idle.set()
 
     def configure(self, settings: Settings) -> None:
         """Take over the named routes of new settings."""
         self._entries = entries(settings)
 
-    async def serve(self, request: web.BaseRequest, downstream: Downstream) -> web.StreamResponse:
-        """Answer `request`."""
-        connection = request.protocol
-        assert isinstance(connection, ClientConnection)
-        exchange = ClientExchange(request, connection, downstream, monotonic())
-        path = request.raw_path.partition("?")[0]
-        entry = self._entries.get(path)
+    def head(self, exchange: ClientExchange) -> None:
+        """Refuse what can be refused before its body comes.
+
+        Raises:
+            RouterError: the answer.
+        """
+        entry = exchange.entry = self._entries.get(exchange.path)
         if entry is None:
-            return await self._serve_page(request, path, exchange)
-        if request.method != "POST":
-            exchange.refuse(_wrong_method(request.method, path, "POST"), entry.path.dialect)
-            return exchange.ended()
-        self.active += 1
-        self.idle.clear()
-        try:
-            await self._pipeline.serve(exchange, entry)
-        finally:
-            self.active -= 1
-            if not self.active:
-                self.idle.set()
-        return exchange.ended()
+            page = self._find(exchange.path)
+            if exchange.method not in {b"GET", b"HEAD"}:
+                raise _wrong_method(exchange, "GET, HEAD")
+            if isinstance(page, ClientPage):
+                exchange.identity = self._door.enter(
+                    exchange.client,
+                    exchange.header(b"authorization"),
+                    exchange.header(b"x-api-key"),
+                )
+            elif page.guarded:
+                self._guard.check(exchange)
+            return
+        exchange.dialect = entry.path.dialect
+        if exchange.method != b"POST":
+            raise _wrong_method(exchange, "POST")
+        exchange.identity = self._pipeline.enter(exchange)
 
-    async def _serve_page(
-        self, request: web.BaseRequest, path: str, exchange: ClientExchange
-    ) -> web.StreamResponse:
+    def request(self, exchange: ClientExchange) -> None:
+        """Answer a whole request that `head` has let pass."""
+        entry, identity = exchange.entry, exchange.identity
+        if entry is not None:
+            assert identity is not None
+            self._pipeline.serve(exchange, entry, identity)
+            return
+        page = self._find(exchange.path)
         try:
-            page = self._find(path)
-            if request.method not in {"GET", "HEAD"}:
-                raise _wrong_method(request.method, path, "GET, HEAD")
-            answer = await self._answer(page, request, exchange)
+            if isinstance(page, ClientPage):
+                assert identity is not None
+                answer = page.handler(exchange, identity)
+            else:
+                answer = page.handler(exchange)
         except RouterError as error:
-            exchange.refuse(error, Dialect.OPENAI)
-            return exchange.ended()
-        answer.headers["x-request-id"] = exchange.request_id.decode()
-        answer.headers["server"] = "router"
-        exchange.ended()
-        return answer
-
-    async def _answer(
-        self, page: Page | ClientPage, request: web.BaseRequest, exchange: ClientExchange
-    ) -> web.StreamResponse:
-        if isinstance(page, ClientPage):
-            identity = self._door.enter(
-                exchange.client, exchange.header(b"authorization"), exchange.header(b"x-api-key")
-            )
-            return await page.handler(request, identity)
-        if page.guarded:
-            self._guard.check(request, exchange.address)
-        return await page.handler(request)
+            exchange.refuse(error)
+        else:
+            exchange.answer(answer.status, answer.content_type, answer.body)
 
     def _find(self, path: str) -> Page | ClientPage:
         page = self._pages.get(path)
@@ -167,5 +152,6 @@ class Dispatch:
         raise UnknownPath(f"There is no path {path[:200]!r} here.")
 
 
-def _wrong_method(method: str, path: str, allow: str) -> MethodNotAllowed:
-    return MethodNotAllowed(f"{path} takes {allow}, not {method[:20]}.", allow=allow)
+def _wrong_method(exchange: ClientExchange, allow: str) -> MethodNotAllowed:
+    method = exchange.method[:20].decode("latin-1")
+    return MethodNotAllowed(f"{exchange.path} takes {allow}, not {method}.", allow=allow)

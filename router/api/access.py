@@ -5,12 +5,11 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 
-from aiohttp import web
-
 from router.access.secret import digest_of
+from router.api.answer import Asking
 from router.config.settings import ServerSettings
 from router.errors import InvalidApiKey, MissingApiKey
-from router.limits.address import Address, within
+from router.limits.address import within
 
 
 class StatusGuard:
@@ -19,24 +18,25 @@ class StatusGuard:
     def __init__(self, settings: Callable[[], ServerSettings]) -> None:
         self._settings = settings
 
-    def check(self, request: web.BaseRequest, address: Address | None) -> None:
-        """Return if the caller, who is at `address`, may see the page.
+    def check(self, asking: Asking) -> None:
+        """Return if the caller may see the page.
 
         Raises:
             MissingApiKey, InvalidApiKey: it may not.
         """
-        if self.is_admin(request):
+        if self.is_admin(asking):
             return
+        address = asking.address
         if address is not None and within(address, self._settings().status_allow):
             return
-        if "authorization" in request.headers:
+        if asking.header(b"authorization") is not None:
             raise InvalidApiKey("This page takes the admin key, and this is not it.")
         raise MissingApiKey("This page takes the admin key: Authorization: Bearer <key>.")
 
-    def is_admin(self, request: web.BaseRequest) -> bool:
+    def is_admin(self, asking: Asking) -> bool:
         """Whether the request carries the admin key."""
         wanted = self._settings().admin_key_sha256
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        scheme, _, key = (asking.header(b"authorization") or "").partition(" ")
         if wanted is None or scheme.lower() != "bearer":
             return False
         return hmac.compare_digest(digest_of(key.strip()), bytes.fromhex(wanted))

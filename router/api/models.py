@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote
 
-from aiohttp import web
-
 from router.access.identity import Identity
-from router.api.pages import json_answer
+from router.api.answer import Answer, Asking, json_answer
 from router.errors import ModelNotAllowed, NoHealthyBackend
 from router.fleet.fleet import Fleet
 from router.fleet.service import Service
@@ -20,7 +18,7 @@ class ModelPages:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
 
-    async def list(self, _request: web.BaseRequest, identity: Identity) -> web.StreamResponse:
+    def list(self, _asking: Asking, identity: Identity) -> Answer:
         """`GET /v1/models`: one row a model that the key may use, aliases included."""
         catalog = self._fleet.catalog
         names = {model: model for model in catalog.members}
@@ -31,13 +29,13 @@ class ModelPages:
         ]
         return json_answer({"object": "list", "data": [row for row in rows if row is not None]})
 
-    async def one(self, request: web.BaseRequest, identity: Identity) -> web.StreamResponse:
+    def one(self, asking: Asking, identity: Identity) -> Answer:
         """`GET /v1/models/{id}`; the id may hold slashes, and may be an alias or a short name.
 
         Raises:
             RouterError: no such model, one the key may not use, or nothing healthy serves it.
         """
-        asked = unquote(request.raw_path.partition("?")[0].partition("/models/")[2])
+        asked = unquote(asking.path.partition("/models/")[2])
         catalog = self._fleet.catalog
         model = catalog.resolve(asked)
         if not identity.allows(model):

@@ -7,20 +7,12 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
+from router.api.answer import Answer, Asking, json_answer
 from router.fleet.fleet import Fleet
 from router.fleet.service import Service
 from router.metrics import Metrics
-
-
-def json_answer(value: Any, status: int = 200) -> web.Response:  # noqa: ANN401 - any JSON
-    """`value` as an `application/json` answer."""
-    return web.Response(
-        body=msgspec.json.encode(value), status=status, content_type="application/json"
-    )
 
 
 def timestamp(seconds: float | None) -> str | None:
@@ -45,7 +37,7 @@ class StatusPages:
         metrics: Metrics,
         phase: Callable[[], str],
         organizations: Callable[[], list[dict[str, Any]]],
-        is_admin: Callable[[web.BaseRequest], bool],
+        is_admin: Callable[[Asking], bool],
     ) -> None:
         self._organizations = organizations
         self._is_admin = is_admin
@@ -54,7 +46,7 @@ class StatusPages:
         self._phase = phase
         self._started = time.time()
 
-    async def health(self, _request: web.BaseRequest) -> web.StreamResponse:
+    def health(self, _asking: Asking) -> Answer:
         """`GET /health`: 200 while at least one service is healthy."""
         services = [service for service in self._fleet.services if not service.removed]
         healthy = [service for service in services if service.is_healthy]
@@ -73,21 +65,21 @@ class StatusPages:
         }
         return json_answer(page, 200 if healthy else 503)
 
-    async def live(self, _request: web.BaseRequest) -> web.StreamResponse:
+    def live(self, _asking: Asking) -> Answer:
         """`GET /health/live`: the process serves."""
         return json_answer({"status": "live"})
 
-    async def ready(self, _request: web.BaseRequest) -> web.StreamResponse:
+    def ready(self, _asking: Asking) -> Answer:
         """`GET /health/ready`: 503 while starting or draining."""
         phase = self._phase()
         return json_answer({"status": phase}, 200 if phase == "running" else 503)
 
-    async def services(self, _request: web.BaseRequest) -> web.StreamResponse:
+    def services(self, _asking: Asking) -> Answer:
         """`GET /services`: every service and what is known of it."""
         rows = [_service_row(service) for service in self._fleet.services]
         return json_answer({"services": rows, "total": len(rows)})
 
-    async def stats(self, request: web.BaseRequest) -> web.StreamResponse:
+    def stats(self, asking: Asking) -> Answer:
         """`GET /stats`: counts since the start, means over the last minute."""
         services = self._fleet.services
         queued = self._fleet.queued
@@ -98,15 +90,15 @@ class StatusPages:
             "uptime_s": round(time.time() - self._started, 3),
             "services": [_stats_row(service, queued) for service in services],
         }
-        if self._is_admin(request):
+        if self._is_admin(asking):
             page["organizations"] = self._organizations()
         return json_answer(page)
 
-    async def metrics(self, request: web.BaseRequest) -> web.StreamResponse:
+    def metrics(self, asking: Asking) -> Answer:
         """`GET /metrics`: Prometheus text, OpenMetrics when asked for."""
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        encode, content_type = choose_encoder(asking.header(b"accept") or "")
         body = encode(self._metrics.registry)
-        return web.Response(body=body, headers={"Content-Type": content_type})
+        return Answer(body, content_type=content_type)
 
 
 def _service_row(service: Service) -> dict[str, Any]:

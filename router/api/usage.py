@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from aiohttp import web
-
 from router.access.identity import Identity
-from router.api.pages import json_answer, timestamp
+from router.api.answer import Answer, Asking, json_answer
+from router.api.pages import timestamp
 from router.ledger import Kind, Ledger, Period, WindowUsage
 
 
@@ -18,7 +17,7 @@ class UsagePages:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def own(self, _request: web.BaseRequest, identity: Identity) -> web.StreamResponse:
+    def own(self, _asking: Asking, identity: Identity) -> Answer:
         """`GET /v1/usage`: of the key's own organization; no windows for an anonymous caller."""
         organization = identity.organization
         windows = [] if organization is None else self._ledger.windows(organization, time.time())

@@ -58,8 +58,8 @@ class Service:
 
     __slots__ = (
         "asleep", "breaker", "cards", "cells", "health", "heard", "hung", "in_flight", "label",
-        "last_check", "last_error", "load", "models", "progress", "removed", "shown", "since",
-        "slots", "spec", "usable", "weight",
+        "last_check", "last_error", "load", "models", "progress", "removed", "shown",
+        "since", "slots", "spec", "usable", "weight",
     )  # fmt: skip
 
     def __init__(self, spec: ServiceSpec, cells: ServiceCells, now: float) -> None:

@@ -17,6 +17,9 @@ _EVENT_END = b"\n\n"
 _NO_CHOICES = b'"choices":[]'
 _PROMPT = re.compile(rb'"(?:prompt|input)_tokens":\s*(\d{1,15})')
 _COMPLETION = re.compile(rb'"(?:completion|output)_tokens":\s*(\d{1,15})')
+_PLAIN = re.compile(
+    rb'"usage":\{"prompt_tokens":(\d{1,15}),"total_tokens":\d{1,15},"completion_tokens":(\d{1,15})[,}]'
+)
 _INDEX = re.compile(rb'"index":\s*(\d{1,9})')
 _NESTED = re.compile(rb'"\w+":\s*\{[^{}]*\}')
 _OBJECT_LIMIT = 2048
@@ -41,8 +44,45 @@ class Tap(Protocol):
         """Events seen, for engines that tell no usage."""
 
 
+class BodyTap:
+    """Finds the usage in a body that is one JSON object, in pieces cut anywhere."""
+
+    __slots__ = ("_carry", "_found", "events")
+
+    def __init__(self) -> None:
+        self._carry = b""
+        self._found = b""
+        self.events = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Look at the next piece."""
+        self.events += 1
+        window = self._carry + data if self._carry else data
+        at = window.rfind(_KEY)
+        if at < 0:
+            self._carry = window[-_OPENING:]
+        else:
+            found = self._found = window[at : at + _OBJECT_LIMIT]
+            self._carry = found if len(found) < _OBJECT_LIMIT else b""
+        return data
+
+    def end(self) -> bytes:
+        """Nothing is held back."""
+        return b""
+
+    @property
+    def usage(self) -> Usage:
+        """As told, or nothing where the object has not come whole."""
+        found = self._found
+        plain = _PLAIN.match(found)
+        if plain is not None:
+            return Usage(int(plain[1]), int(plain[2]))
+        end = closing_brace(found, _OPENING) if found else -1
+        return merged(Usage(), found[:end]) if end > 0 else Usage()
+
+
 class UsageTap:
-    """Finds the last usage in a sequence of byte pieces, and passes all of them on.
+    """Finds every usage in a stream, in pieces cut anywhere, and passes all of them on.
 
     Costs one search a piece; the numbers are read only when asked for.
     """

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from router.model import Usage
 from router.proxy.exchange import Call
 from router.proxy.relay import Outcome, Relay
+
+_NO_USAGE = Usage()
 
 
 def count(relay: Relay, call: Call, now: float) -> None:
     """Hand one ended attempt to its service's cells."""
     outcome = relay.outcome
-    usage = relay.tap.usage
+    usage = relay.tap.usage if relay.tap is not None else _NO_USAGE
     started = call.started
     first_byte = relay.first_byte
     sent = relay.sent

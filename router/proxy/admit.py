@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -59,13 +59,26 @@ class Wanted(msgspec.Struct, frozen=True):
         return splice(self.body, {"model": self.model, **changes})
 
 
-def read(entry: Entry, body: bytes, content_type: str, catalog: Catalog) -> Wanted:
+class Readable(Protocol):
+    """The part of an exchange that is read here."""
+
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
+
+    def header(self, name: bytes) -> str | None:
+        """A header, by its name in lower case."""
+
+
+def read(entry: Entry, request: Readable, catalog: Catalog) -> Wanted:
     """Read what routing and limits need, and resolve the model.
 
     Raises:
         RouterError: the body is not what the path takes, or the model is not one that is served.
     """
+    body = request.body
     if entry.path.multipart:
+        content_type = request.header(b"content-type") or ""
         form = multipart.read_model(body, content_type, required=entry.model is None)
         model = catalog.resolve(form.model if entry.model is None else entry.model)
         return Wanted(entry.path, model, body, form=form)

@@ -1,18 +1,19 @@
-"""Connections from clients: aiohttp's HTTP server, with what it leaves open closed.
+"""Connections from clients: HTTP/1.1 framed by llhttp, one protocol object a connection.
 
-aiohttp parses, keeps connections alive and bounds pipelining. Added here: a limit on connections,
-a time limit on heads and bodies, errors in the contract's form, and answers whose bytes are written
-straight to the transport.
+A request is handed on when it is whole, in the callback that read its last byte, and its answer is
+written in the callback that read it from the engine: no task, queue or stream in between. What a
+client sends ahead waits, as bytes and bounded, until its turn.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol, cast
 
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+import httptools
 
 from router.config.settings import ServerSettings
 from router.errors import (
@@ -23,161 +24,379 @@ from router.errors import (
     RequestTooLarge,
     RouterError,
 )
-from router.limits.address import Address, client_address, parse
+from router.limits.address import parse
 from router.limits.rate import key_of
 from router.log import get_logger
-from router.openai.envelope import error_body
 from router.openai.paths import Dialect
-from router.proxy.exchange import Flow
-from router.proxy.headers import request_id, to_upstream
+from router.proxy.client import ClientExchange, whole_answer
+from router.proxy.headers import to_upstream
 
 _log = get_logger("router.proxy")
-_KEEP_ALIVE_S = 75.0
+_IDLE_S = 75.0
 _LINGER_S = 2.0
-_MAX_FIELD_BYTES = 64 * 1024
-_MAX_LINE_BYTES = 16 * 1024
-_NO_BODY = frozenset({204, 304})
+_MAX_HEAD_BYTES = 64 * 1024
+_MAX_HEADERS = 128
+_MAX_AHEAD_BYTES = 64 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-class _Written(web.StreamResponse):
-    """Stands for an answer that is on the transport already; aiohttp has nothing left to write."""
-
-    def __init__(self, *, keep: bool) -> None:
-        super().__init__()
-        self._keep = keep
-
-    @property
-    def keep_alive(self) -> bool | None:
-        """Whether the connection takes another request."""
-        return self._keep
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Write no head."""
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Write no end."""
+_UPGRADE = frozenset({b"upgrade", b"connection", b"http2-settings"})
 
 
-class ClientConnection(web.RequestHandler):
+class Handler(Protocol):
+    """Who answers. Called from the socket's callbacks; does not await."""
+
+    def head(self, exchange: ClientExchange) -> None:
+        """The head is there: its body may come, or the request is refused.
+
+        Raises:
+            RouterError: the answer.
+        """
+
+    def request(self, exchange: ClientExchange) -> None:
+        """The request is whole, and was not refused."""
+
+
+class ClientConnection(asyncio.Protocol):
     """One connection from a client.
 
     Attributes:
-        exchange: the one whose bytes go straight to the transport; None otherwise.
-        awaits_head: bytes have come since the latest head.
-        head_due: when that head must be whole, set by the sweep; 0.0 where none is awaited.
-        peer_key: what the rate of the peer's address is counted under.
+        transport: to write to; None once the client is gone.
+        peer: the peer's address as text, empty on a Unix socket.
+        peer_key: what the rate of that address is counted under.
+        writing_paused: the client does not keep up.
     """
 
-    __slots__ = ("_downstream", "awaits_head", "exchange", "head_due", "peer_key")
+    __slots__ = (
+        "_ahead", "_current", "_downstream", "_due", "_head_left", "_headers", "_idle", "_incoming",
+        "_lingers", "_parser", "_queue", "_reading_paused", "_target", "peer", "peer_key",
+        "transport", "writing_paused",
+    )  # fmt: skip
 
-    def __init__(self, downstream: Downstream, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(downstream, **kwargs)
+    def __init__(self, downstream: Downstream) -> None:
         self._downstream = downstream
-        self.exchange: ClientExchange | None = None
-        self.awaits_head = True
-        self.head_due = 0.0
+        self._parser = httptools.HttpRequestParser(self)
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_left = _MAX_HEAD_BYTES
+        self._incoming: ClientExchange | None = None
+        self._queue: deque[ClientExchange] = deque()
+        self._current: ClientExchange | None = None
+        self._ahead = bytearray()
+        self._reading_paused = False
+        self._lingers = False
+        self._idle = False
+        self._due = 0.0
+        self.writing_paused = False
+        self.transport: asyncio.Transport | None = None
+        self.peer = ""
         self.peer_key = 0
+
+    def __repr__(self) -> str:
+        state = "closed" if self.transport is None else "busy" if self._current else "idle"
+        return f"<ClientConnection {self.peer} {state}>"
+
+    # -- what the transport tells --------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or turn it away at once where there are too many."""
-        super().connection_made(transport)
-        peer = self.peername
-        address = parse(peer[0]) if isinstance(peer, tuple) else None
-        self.peer_key = key_of(address)
+        self.transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else ""
+        self.peer_key = key_of(parse(self.peer))
+        self._due = monotonic() + self._downstream.settings().header_timeout_s
         self._downstream.opened(self)
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """The client is gone; aiohttp cancels the handler."""
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """The client is gone: what runs for it ends now."""
+        self.transport = None
         self._downstream.closed(self)
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Parse; where no request runs, this is the beginning of one, whose head is due soon."""
-        self.awaits_head = True
-        super().data_received(data)
+        self._queue.clear()
+        current, self._current = self._current, None
+        if current is not None:
+            self._downstream.finished()
+            current.client_gone()
 
     def pause_writing(self) -> None:
         """The client does not keep up."""
-        super().pause_writing()
-        if self.exchange is not None and self.exchange.flow is not None:
-            self.exchange.flow.pause()
+        self.writing_paused = True
+        if self._current is not None and self._current.flow is not None:
+            self._current.flow.pause()
 
     def resume_writing(self) -> None:
         """It has caught up."""
-        super().resume_writing()
-        if self.exchange is not None and self.exchange.flow is not None:
-            self.exchange.flow.resume()
+        self.writing_paused = False
+        if self._current is not None and self._current.flow is not None:
+            self._current.flow.resume()
 
-    def refuse_and_close(self, error: RouterError) -> None:
-        """Answer outside of any request, and close."""
-        if self.transport is not None:
-            self.transport.write(_whole_answer(error, Dialect.OPENAI, request_id(None), keep=False))
-        self.force_close()
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, and have what is whole answered."""
+        if self._current is not None:
+            self._keep_ahead(data)
+        elif not self._lingers:
+            self._parse(data)
+            if self._queue:
+                self._next()
+            elif self._idle:
+                self._idle = False
+                if self._incoming is None:
+                    self._due = monotonic() + self._downstream.settings().header_timeout_s
 
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - aiohttp's words may quote the client
-    ) -> web.StreamResponse:
-        """Answer a malformed request (400) or a fault of the router (500)."""
-        error: RouterError
-        if isinstance(exc, HttpProcessingError) or status < 500:
-            error = BadRequest("The request is not valid HTTP/1.1, or its head is too large.")
+    def _keep_ahead(self, data: bytes) -> None:
+        self._ahead += data
+        if len(self._ahead) > _MAX_AHEAD_BYTES and not self._reading_paused:
+            assert self.transport is not None
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    # -- parsing -------------------------------------------------------------------------------
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserCallbackError as error:
+            self._refuse(self._failed(error.__context__))
+        except httptools.HttpParserError:
+            self._refuse(BadRequest("The request is not valid HTTP/1.1."))
         else:
-            error = InternalError("The router failed; its log has the details.")
-            _log.error("handler_failed", path=request.raw_path[:200], exc_info=exc)
-        exchange, self.exchange = self.exchange, None
-        if exchange is not None and exchange.begun:
-            self.force_close()
-        elif self.transport is not None:
-            sent = exchange.request_id if exchange is not None else request_id(None)
-            self.transport.write(_whole_answer(error, Dialect.OPENAI, sent, keep=False))
-        return _CLOSE
+            incoming = self._incoming
+            if incoming is None:
+                self._head_left -= len(data)
+                if self._head_left <= 0 and not self._queue:
+                    self._refuse(BadRequest("The request's head is too large."))
+            elif incoming.refusal is not None:
+                self._refuse(incoming.refusal)
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Go on in HTTP/1.1, as RFC 9110 section 7.8 allows: llhttp has left the body unread."""
+        self._incoming = None
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(BadRequest("This is no tunnel: CONNECT is not taken."))
+            return
+        lines = b"".join(b"%b: %b\r\n" % line for line in self._headers if line[0] not in _UPGRADE)
+        head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, self._target, lines)
+        self._parser = httptools.HttpRequestParser(self)
+        self._parse(head + rest)
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._target = b""
+        self._headers = []
+        self._head_left = _MAX_HEAD_BYTES
+
+    def on_url(self, url: bytes) -> None:
+        """The request's target, perhaps in pieces."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header line; trailers go no further."""
+        if self._incoming is None:
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: take the request, or remember why not."""
+        parser = self._parser
+        if parser.should_upgrade():
+            return
+        exchange = ClientExchange(
+            self, self._downstream, parser.get_method(), self._target, self._headers
+        )
+        self._incoming = exchange
+        if not parser.should_keep_alive():
+            exchange.keep = False
+        try:
+            self._check_head(exchange)
+            self._downstream.handler.head(exchange)
+        except RouterError as error:
+            exchange.refusal = error
+            return
+        if b"expect" in exchange.noted and self.transport is not None:
+            self.transport.write(_CONTINUE)
+
+    def _check_head(self, exchange: ClientExchange) -> None:
+        """See to what llhttp leaves to the server: version, host, a body's size and coding."""
+        noted = exchange.noted
+        version = self._parser.get_http_version()
+        exchange.old = version == "1.0"
+        if version not in {"1.1", "1.0"}:
+            raise BadRequest(f"HTTP/{version} is not taken; use HTTP/1.1.")
+        if len(self._headers) > _MAX_HEADERS:
+            raise BadRequest(f"The request has more than {_MAX_HEADERS} headers.")
+        if b"host" not in noted and not exchange.old:
+            raise BadRequest("The request has no Host header.")
+        if noted.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            raise BadRequest("The only transfer-encoding that is taken is chunked.")
+        limits = self._downstream.settings()
+        self._due = exchange.started + limits.body_timeout_s
+        length = noted.get(b"content-length")
+        if length is not None and int(length) > limits.max_body_bytes:
+            raise RequestTooLarge(f"The request's body is over {limits.max_body_mb} MiB.")
+
+    def on_body(self, data: bytes) -> None:
+        """A piece of the body."""
+        exchange = self._incoming
+        if exchange is None or exchange.refusal is not None:
+            return
+        if not exchange.add(data):
+            limit = self._downstream.settings().max_body_mb
+            exchange.refusal = RequestTooLarge(f"The request's body is over {limit} MiB.")
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        exchange, self._incoming = self._incoming, None
+        if exchange is not None:
+            self._queue.append(exchange)
+
+    # -- one after the other -------------------------------------------------------------------
+
+    def _next(self) -> None:
+        exchange = self._current = self._queue.popleft()
+        self._downstream.active += 1
+        if exchange.refusal is not None:
+            exchange.refuse(exchange.refusal)
+            return
+        try:
+            self._downstream.handler.request(exchange)
+        except Exception as error:  # noqa: BLE001 - the edge: a fault ends its own request alone
+            exchange.fail(self._failed(error))
+
+    def ended(self, *, keep: bool) -> None:
+        """The answer to the present request is written; the next one may come."""
+        if self._current is None:  # the client has gone meanwhile
+            return
+        self._current = None
+        self._downstream.finished()
+        transport = self.transport
+        if transport is None:
+            return
+        if not keep:
+            transport.close()
+        elif self._queue or self._ahead:
+            # Not from within this answer's own callback: a client that sends many requests ahead
+            # must not grow the stack with them.
+            self._downstream.loop.call_soon(self._go_on)
+        else:
+            self._idle = True
+            self._due = 0.0
+
+    def _go_on(self) -> None:
+        """Take up what was sent ahead."""
+        if self._current is not None or self.transport is None or self._lingers:
+            return
+        if not self._queue:
+            ahead, self._ahead = bytes(self._ahead), bytearray()
+            if self._reading_paused:
+                self._reading_paused = False
+                self.transport.resume_reading()
+            self._idle = True
+            self.data_received(ahead)
+        else:
+            self._next()
+
+    # -- ends ----------------------------------------------------------------------------------
+
+    def _failed(self, error: BaseException | None) -> InternalError:
+        _log.error("request_failed", exc_info=error)
+        return InternalError("The router failed; its log has the details.")
+
+    def _refuse(self, error: RouterError) -> None:
+        """Answer what cannot be read, or must not be, and take nothing more from this client.
+
+        Only the sending side is closed: what the client still sends would otherwise bring a reset,
+        and that would take the answer with it.
+        """
+        exchange, self._incoming = self._incoming, None
+        self._queue.clear()
+        self._lingers = True
+        self._due = monotonic() + _LINGER_S
+        if self.transport is None or self.transport.is_closing():
+            return
+        if exchange is None:
+            self.transport.write(whole_answer(error, Dialect.OPENAI, keep=False))
+        else:
+            exchange.keep = False
+            exchange.write_refusal(error)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def check(self, now: float) -> None:
+        """End a wait that has been too long; called by the sweep."""
+        if self._current is not None or self.transport is None:
+            return
+        if not self._due:
+            self._due = now + _IDLE_S
+        elif now > self._due:
+            if self._lingers or self._idle:
+                self.transport.abort()
+            elif self._incoming is not None:
+                self._refuse(RequestTimeout("The request's body did not arrive in time."))
+            else:
+                self._refuse(RequestTimeout("The request's head did not arrive in time."))
+
+    def turn_away(self, error: RouterError) -> None:
+        """Answer before anything was asked, and close."""
+        self._refuse(error)
+
+    def close(self) -> None:
+        """Close, after what is written has gone."""
+        if self.transport is not None:
+            self.transport.close()
 
 
-class Downstream(web.Server):
-    """Owner of the client connections.
+class Downstream:
+    """Owner of the client connections; makes one for each that is accepted.
 
     Args:
-        handler: answers a request.
         settings: asked for anew at each use, so that a reload counts.
+
+    Attributes:
+        handler: answers requests; set once, before the first connection.
+        headers: says which of a request's headers cross.
+        active: requests that are being answered.
     """
 
-    def __init__(self, handler: Handler, settings: Callable[[], ServerSettings]) -> None:
-        super().__init__(
-            handler,
-            handler_cancellation=True,
-            access_log=None,
-            auto_decompress=False,
-            keepalive_timeout=_KEEP_ALIVE_S,
-            lingering_time=_LINGER_S,
-            max_field_size=_MAX_FIELD_BYTES,
-            max_line_size=_MAX_LINE_BYTES,
-        )
+    def __init__(
+        self,
+        handler: Handler,
+        settings: Callable[[], ServerSettings],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.handler = handler
         self.settings = settings
+        self.loop = loop
         self.headers = to_upstream()
+        self.active = 0
+        self._drained: asyncio.Event | None = None
         self._clients: set[ClientConnection] = set()
 
     def __call__(self) -> ClientConnection:
         """Make the protocol of a new connection."""
-        return ClientConnection(self, loop=self._loop, **self._kwargs)
+        return ClientConnection(self)
 
     @property
     def count(self) -> int:
         """Connections that are open."""
         return len(self._clients)
 
+    def finished(self) -> None:
+        """A request has been answered, or left."""
+        self.active -= 1
+        if self._drained is not None and not self.active:
+            self._drained.set()
+
+    async def drained(self) -> None:
+        """Wait until nothing is being answered."""
+        self._drained = asyncio.Event()
+        if self.active:
+            await self._drained.wait()
+
     def opened(self, client: ClientConnection) -> None:
         """A connection is there."""
         self._clients.add(client)
         limit = self.settings().max_connections
         if len(self._clients) > limit:
-            client.refuse_and_close(
+            client.turn_away(
                 Overloaded(f"The router has its {limit} connections.", retry_after_s=1)
             )
 
@@ -186,200 +405,11 @@ class Downstream(web.Server):
         self._clients.discard(client)
 
     def sweep(self, now: float) -> None:
-        """Close connections whose head is late; `now` in monotonic seconds."""
-        limit_s = self.settings().header_timeout_s
+        """End waits that have been too long; `now` in monotonic seconds."""
         for client in tuple(self._clients):
-            if client.exchange is not None or not client.awaits_head:
-                client.head_due = 0.0
-            elif not client.head_due:
-                client.head_due = now + limit_s
-            elif client.head_due < now:
-                client.refuse_and_close(
-                    RequestTimeout("The request's head did not arrive in time.")
-                )
+            client.check(now)
 
-
-class ClientExchange:
-    """`Exchange` over an aiohttp request."""
-
-    __slots__ = (
-        "_chunked", "_connection", "_downstream", "_request", "begun", "flow", "keep", "lines",
-        "noted", "request_id", "started",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        request: web.BaseRequest,
-        connection: ClientConnection,
-        downstream: Downstream,
-        started: float,
-    ) -> None:
-        self._request = request
-        self._connection = connection
-        self._downstream = downstream
-        self._chunked = False
-        self.keep = request.keep_alive
-        self.lines, self.noted = downstream.headers.split(request.raw_headers)
-        self.request_id = request_id(self.noted.get(b"x-request-id"))
-        self.started = started
-        self.begun = False
-        self.flow: Flow | None = None
-        connection.exchange = self
-        connection.awaits_head = False
-
-    @property
-    def client(self) -> int:
-        """What the rate of the client's address is counted under; the peer's is worked out once."""
-        if b"x-forwarded-for" not in self.noted:
-            return self._connection.peer_key
-        return key_of(self.address)
-
-    @property
-    def address(self) -> Address | None:
-        """The client's address, as far as it can be believed; None on a Unix socket."""
-        trusted = self._downstream.settings().trusted_proxies
-        forwarded_for = self.header(b"x-forwarded-for")
-        return client_address(self._request.remote or "", forwarded_for, trusted)
-
-    def header(self, name: bytes) -> str | None:
-        """One of the noted headers; None where it is not there."""
-        value = self.noted.get(name)
-        return value.decode("utf-8", "surrogateescape") if value is not None else None
-
-    def body_at_once(self) -> bytes | None:
-        """The whole body, if it is there already."""
-        content = self._request.content
-        if not content.is_eof():
-            return None
-        body = content.read_nowait(-1)
-        if len(body) > self._downstream.settings().max_body_bytes:
-            raise self._too_large()
-        return body
-
-    async def read_body(self) -> bytes:
-        """The whole body, bounded in size and time."""
-        settings = self._downstream.settings()
-        told = self.noted.get(b"content-length")
-        if told is not None and int(told) > settings.max_body_bytes:
-            raise self._too_large()
-        if self.noted.get(b"expect", b"").lower() == b"100-continue":
-            self._write(_CONTINUE)
-        try:
-            async with asyncio.timeout(settings.body_timeout_s):
-                return await self._read_on(settings.max_body_bytes)
-        except TimeoutError:
-            self.keep = False
-            raise RequestTimeout("The request's body did not arrive in time.") from None
-        except web.RequestPayloadError:
-            self.keep = False
-            raise BadRequest("The request's body is not framed as HTTP/1.1 asks.") from None
-
-    async def _read_on(self, limit: int) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-        while piece := await self._request.content.readany():
-            pieces.append(piece)
-            size += len(piece)
-            if size > limit:
-                raise self._too_large()
-        return b"".join(pieces)
-
-    def _too_large(self) -> RequestTooLarge:
-        self.keep = False
-        limit = self._downstream.settings().max_body_mb
-        return RequestTooLarge(f"The request's body is over {limit} MiB.")
-
-    def start(
-        self, status: int, reason: bytes, lines: bytes, length: int | None, first: bytes
-    ) -> None:
-        """Write the head and the first bytes of the body in one go."""
-        self.begun = True
-        old = self._request.version < (1, 1)
-        if status in _NO_BODY:
-            framing = b""
-        elif length is not None:
-            framing = b"content-length: %d\r\n" % length
-        elif old:
-            framing = b""
-            self.keep = False
-        else:
-            framing = b"transfer-encoding: chunked\r\n"
-            self._chunked = True
-        if not self.keep:
-            framing += b"connection: close\r\n"
-        elif old:
-            framing += b"connection: keep-alive\r\n"
-        if self._chunked and first:
-            first = b"%x\r\n%b\r\n" % (len(first), first)
-        self._write(b"HTTP/1.1 %d %b\r\n%b%b\r\n%b" % (status, reason, lines, framing, first))
-        if self._connection.writing_paused and self.flow is not None:
-            self.flow.pause()  # since an earlier answer: it will not be told again
-
-    def write(self, data: bytes) -> None:
-        """Write more of the body."""
-        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
-
-    def finish(self) -> None:
-        """The body is whole."""
-        if self._chunked:
-            self._write(b"0\r\n\r\n")
-
-    def cut(self) -> None:
-        """Close the connection: the answer is not whole."""
-        self.begun = True
-        self.keep = False
-        self._connection.force_close()
-
-    def refuse(self, error: RouterError, dialect: Dialect, lines: bytes = b"") -> None:
-        """Answer with an error of the router's own."""
-        self.begun = True
-        if not self._request.content.is_eof():
-            self.keep = False
-        self._write(_whole_answer(error, dialect, self.request_id, lines, keep=self.keep))
-
-    def ended(self) -> web.StreamResponse:
-        """What the handler returns to aiohttp once the answer is written."""
-        self._connection.exchange = None
-        return _KEEP if self.keep else _CLOSE
-
-    def _write(self, data: bytes) -> None:
-        transport = self._connection.transport
-        if transport is not None:
-            transport.write(data)
-
-
-def _whole_answer(
-    error: RouterError, dialect: Dialect, sent_id: bytes, lines: bytes = b"", *, keep: bool
-) -> bytes:
-    body = error_body(error, dialect)
-    own = "".join(f"{name}: {value}\r\n" for name, value in error.headers())
-    return b"HTTP/1.1 %d %b\r\n%bx-request-id: %b\r\n%b%b%bcontent-length: %d\r\n\r\n%b" % (
-        error.status,
-        _REASONS.get(error.status, b"Error"),
-        b"content-type: application/json\r\n",
-        sent_id,
-        own.encode(),
-        lines,
-        b"" if keep else b"connection: close\r\n",
-        len(body),
-        body,
-    )
-
-
-_REASONS = {
-    400: b"Bad Request",
-    401: b"Unauthorized",
-    403: b"Forbidden",
-    404: b"Not Found",
-    405: b"Method Not Allowed",
-    408: b"Request Timeout",
-    409: b"Conflict",
-    413: b"Content Too Large",
-    429: b"Too Many Requests",
-    500: b"Internal Server Error",
-    502: b"Bad Gateway",
-    503: b"Service Unavailable",
-    504: b"Gateway Timeout",
-}
-_KEEP = _Written(keep=True)
-_CLOSE = _Written(keep=False)
+    def close(self) -> None:
+        """Close every connection, after what is written has gone."""
+        for client in tuple(self._clients):
+            client.close()

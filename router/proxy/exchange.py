@@ -1,12 +1,12 @@
-"""What the data plane sees of a client: a request that was read, and an answer to be written.
+"""What the data plane sees of a client: a request that is whole, and an answer to be written.
 
-The pipeline knows this protocol alone, never the HTTP server behind it, so that another front can
-take aiohttp's place without a change here.
+Pipeline, forwarder and relay know these protocols alone, never the connection behind them.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 import msgspec
 
@@ -26,47 +26,44 @@ class Flow(Protocol):
         """Go on."""
 
 
+class Journey(Protocol):
+    """Who is told when the client leaves."""
+
+    def client_gone(self) -> None:
+        """Give back what was taken for it."""
+
+
 class Exchange(Protocol):
-    """One request and its answer.
+    """One request and its answer. The answer ends with `finish`, `cut` or `refuse`, once.
 
     Attributes:
         request_id: 1-128 sane characters; told to the engine and in the answer.
         lines: the request's header lines that cross, each ended by CRLF.
-        noted: lower-case name -> value of the headers the router reads itself.
         started: monotonic time at which the request's head was there, seconds.
-        begun: bytes of the answer have been written.
+        dialect: form of errors.
+        rate_lines: header lines for the router's own errors, each ended by CRLF.
         flow: asked to pause and resume while the answer is relayed.
+        journey: told when the client leaves.
     """
 
     request_id: bytes
     lines: bytes
-    noted: dict[bytes, bytes]
     started: float
-    begun: bool
+    dialect: Dialect
+    rate_lines: bytes
     flow: Flow | None
+    journey: Journey | None
 
     @property
     def client(self) -> int:
         """What the rate of the client's address is counted under."""
 
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
+
     def header(self, name: bytes) -> str | None:
-        """One of the noted headers; None where it is not there."""
-
-    def body_at_once(self) -> bytes | None:
-        """The whole body, if it is there already.
-
-        Raises:
-            RequestTooLarge: it is.
-        """
-
-    async def read_body(self) -> bytes:
-        """The whole body.
-
-        Raises:
-            RequestTooLarge: it is.
-            RequestTimeout: it does not come.
-            BadRequest: it is not framed as it should be.
-        """
+        """A header that the router reads itself; None where it is not there."""
 
     def start(
         self, status: int, reason: bytes, lines: bytes, length: int | None, first: bytes
@@ -86,8 +83,11 @@ class Exchange(Protocol):
     def cut(self) -> None:
         """Close the connection: the answer is not whole and must not look so."""
 
-    def refuse(self, error: RouterError, dialect: Dialect, lines: bytes = b"") -> None:
-        """Answer with an error of the router's own; `lines` are further header lines."""
+    def refuse(self, error: RouterError) -> None:
+        """Answer with an error of the router's own."""
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what has to wait in a task, which ends with the client."""
 
 
 class Call(msgspec.Struct):

@@ -20,10 +20,18 @@ from router.proxy.account import count
 from router.proxy.budget import MoveBudget
 from router.proxy.exchange import Call, Exchange
 from router.proxy.relay import Outcome, Relay
-from router.proxy.upstream import ConnectFailed, Disconnected, Upstreams, request_head
+from router.proxy.upstream import (
+    ConnectFailed,
+    Disconnected,
+    UpstreamPool,
+    Upstreams,
+    request_head,
+)
 
 _log = get_logger("router.proxy")
 MAX_MOVES = 2
+
+Refuse = Callable[[Exchange, RouterError, str | None], None]
 
 
 class Forwarder:
@@ -34,6 +42,10 @@ class Forwarder:
         suspect: has a service probed at once.
 
     Attributes:
+        fleet: leases services.
+        upstreams: has the connections to them.
+        limits: see above.
+        budget: how many calls may move.
         running: attempts under way; the sweep looks at them.
     """
 
@@ -44,116 +56,20 @@ class Forwarder:
         limits: Callable[[], LimitsSettings],
         suspect: Callable[[Service], None],
     ) -> None:
-        self._fleet = fleet
-        self._upstreams = upstreams
-        self._limits = limits
-        self._suspect = suspect
-        self._budget = MoveBudget()
+        self.fleet = fleet
+        self.upstreams = upstreams
+        self.limits = limits
+        self.budget = MoveBudget()
         self.running: set[Relay] = set()
+        self._suspect = suspect
 
-    async def forward(self, exchange: Exchange, call: Call) -> None:
-        """Get `call` answered by a service that can, and charged for the answer it got.
+    def forward(self, exchange: Exchange, call: Call, refuse: Refuse) -> None:
+        """Get `call` answered by a service that can, and charged for the answer it got."""
+        self.budget.note_request()
+        exchange.journey = journey = CallJourney(self, exchange, call, refuse)
+        journey.go()
 
-        Raises:
-            RouterError: nothing has been written, and this is the answer.
-        """
-        self._budget.note_request(call.started)
-        tried: list[Service] = []
-        answered: Relay | None = None
-        relay: Relay | None = None
-        try:
-            while len(tried) <= MAX_MOVES:
-                lease = await self._lease(call, tried, relay)
-                if lease is None:
-                    break
-                relay = Relay(exchange, call, lease, may_move=len(tried) < MAX_MOVES)
-                try:
-                    await self._attempt(relay, call)
-                finally:
-                    self._finish(relay, lease, call)
-                if relay.outcome is not Outcome.FAILED:
-                    _conclude(relay, call)
-                    return
-                if relay.held is not None:
-                    answered = relay
-                tried.append(relay.service)
-            if answered is None:
-                raise BadGateway(f"No service could answer: {relay.reason if relay else 'none'}.")
-            relay = answered
-            relay.answer_held()
-        finally:
-            call.meter.close(relay if relay is not None and relay.first_byte else None)
-
-    async def _lease(self, call: Call, tried: list[Service], failed: Relay | None) -> Lease | None:
-        """A slot of a service that has not failed this call; None where it may not move there."""
-        try:
-            try:
-                lease = self._fleet.take(call.model, tried)
-            except Overloaded:
-                lease = await self._wait(call, tried)
-        except RouterError:
-            if failed is None:
-                raise
-            return None
-        if failed is not None:
-            if not self._budget.take(monotonic()):
-                lease.release()
-                return None
-            failed.service.cells.retries[failed.fault or "error"] += 1
-        return lease
-
-    async def _wait(self, call: Call, tried: list[Service]) -> Lease:
-        limits = self._limits()
-        before = monotonic()
-        ticket = Ticket(
-            call.organization,
-            call.meter.weight,
-            call.priority,
-            before + limits.queue_timeout_s,
-            tried,
-        )
-        try:
-            return await self._fleet.wait(call.model, ticket, limits.max_queue)
-        finally:
-            call.queued_s += monotonic() - before
-
-    async def _attempt(self, relay: Relay, call: Call) -> None:
-        """Send the call, over a connection that is there or a new one, and wait for an outcome."""
-        spec = relay.service.spec
-        pool = self._upstreams.pool(spec.url)
-        start = pool.start_of(call.path.upstream, spec.api_key)
-        head = request_head(start, call.lines, len(call.body), call.request_id)
-        self.running.add(relay)
-        connection = pool.take_idle()
-        if connection is not None:
-            relay.send(connection, head)
-            await relay.done
-            if relay.outcome is not Outcome.STALE:
-                return
-            relay.rearm()
-        before = monotonic()
-        try:
-            connection = await pool.connect()
-        except ConnectFailed as error:
-            relay.on_broken(error)
-            return
-        call.connected_s += monotonic() - before
-        if relay.outcome is None:
-            relay.send(connection, head)
-            await relay.done
-        else:  # ended by the sweep or by a shutdown while it was connecting
-            connection.abort()
-
-    def _finish(self, relay: Relay, lease: Lease, call: Call) -> None:
-        """Give back what the attempt took, and count it. Runs once, does not await."""
-        relay.abandon()
-        self.running.discard(relay)
-        if relay.fault is not None:
-            self._fault(relay, lease, call)
-        lease.release()
-        count(relay, call, monotonic())
-
-    def _fault(self, relay: Relay, lease: Lease, call: Call) -> None:
+    def fault(self, relay: Relay, lease: Lease, call: Call) -> None:
         """The engine is to blame: it is told of, counts against the service, and is looked into."""
         if not relay.first_byte or relay.status >= 500:
             lease.failed(relay.reason, relay.retry_after_s)
@@ -177,12 +93,171 @@ class Forwarder:
             relay.shut_down()
 
 
-def _conclude(relay: Relay, call: Call) -> None:
-    """Turn an end without a byte into its error."""
-    if relay.first_byte:
-        return
-    if relay.outcome is Outcome.TIMEOUT:
-        limit = call.limits.request_timeout_s
-        raise GatewayTimeout(f"The engine sent nothing within {limit:g} s.")
-    if relay.outcome is Outcome.SHUT_DOWN:
-        raise Draining("The router is shutting down.", retry_after_s=1)
+class CallJourney:
+    """One call's way over the services, until it is answered, refused or left by its client.
+
+    Moves from callback to callback; only a wait in line and a new connection need a task.
+    """
+
+    _lease: Lease | None = None
+    _relay: Relay | None = None
+    _failed: Relay | None = None
+    _answered: Relay | None = None
+    _over = False
+
+    def __init__(
+        self, forwarder: Forwarder, exchange: Exchange, call: Call, refuse: Refuse
+    ) -> None:
+        self._forwarder = forwarder
+        self._exchange = exchange
+        self._call = call
+        self._refuse = refuse
+        self._tried: list[Service] = []
+
+    # -- a slot --------------------------------------------------------------------------------
+
+    def go(self) -> None:
+        """Ask the best service that has not failed this call."""
+        try:
+            lease = self._forwarder.fleet.take(self._call.model, self._tried)
+        except Overloaded:
+            self._exchange.spawn(self._wait())
+        except RouterError as error:
+            self._give_up(error)
+        else:
+            self._attempt(lease)
+
+    async def _wait(self) -> None:
+        """Wait in line for a slot."""
+        call = self._call
+        limits = self._forwarder.limits()
+        before = monotonic()
+        deadline = before + limits.queue_timeout_s
+        ticket = Ticket(call.organization, call.meter.weight, call.priority, deadline, self._tried)
+        try:
+            lease = await self._forwarder.fleet.wait(call.model, ticket, limits.max_queue)
+        except RouterError as error:
+            self._give_up(error)
+        else:
+            call.queued_s += monotonic() - before
+            self._attempt(lease)
+
+    # -- an attempt ----------------------------------------------------------------------------
+
+    def _attempt(self, lease: Lease) -> None:
+        """Send the call, over a connection that is there or a new one."""
+        if self._failed is not None and not self._may_move(self._failed):
+            lease.release()
+            self._give_up(None)
+            return
+        self._lease = lease
+        relay = self._relay = Relay(
+            self._exchange,
+            self._call,
+            lease,
+            may_move=len(self._tried) < MAX_MOVES,
+            ended=self._ended,
+        )
+        self._forwarder.running.add(relay)
+        pool = self._forwarder.upstreams.pool(lease.service.spec.url)
+        connection = pool.take_idle()
+        if connection is not None:
+            relay.send(connection, self._head(pool, lease.service))
+        else:
+            self._exchange.spawn(self._connect(relay, pool))
+
+    def _may_move(self, failed: Relay) -> bool:
+        if not self._forwarder.budget.take(monotonic()):
+            return False
+        failed.service.cells.retries[failed.fault or "error"] += 1
+        return True
+
+    async def _connect(self, relay: Relay, pool: UpstreamPool) -> None:
+        before = monotonic()
+        try:
+            connection = await pool.connect()
+        except ConnectFailed as error:
+            relay.on_broken(error)
+            return
+        self._call.connected_s += monotonic() - before
+        if relay.outcome is None:
+            relay.send(connection, self._head(pool, relay.service))
+        else:  # ended by the sweep or by a shutdown while it was connecting
+            connection.abort()
+
+    def _head(self, pool: UpstreamPool, service: Service) -> bytes:
+        call = self._call
+        start = pool.start_of(call.path.upstream, service.spec.api_key)
+        return request_head(start, call.lines, len(call.body), call.request_id)
+
+    # -- an outcome ----------------------------------------------------------------------------
+
+    def _ended(self, relay: Relay) -> None:
+        """The attempt has its outcome: conclude, or go on."""
+        outcome = relay.outcome
+        if outcome is Outcome.STALE:
+            relay.rearm()
+            pool = self._forwarder.upstreams.pool(relay.service.spec.url)
+            self._exchange.spawn(self._connect(relay, pool))
+            return
+        self._finish(relay)
+        if outcome is Outcome.FAILED:
+            self._failed = relay
+            if relay.held is not None:
+                self._answered = relay
+            self._tried.append(relay.service)
+            if len(self._tried) <= MAX_MOVES:
+                self.go()
+            else:
+                self._give_up(None)
+        elif relay.first_byte:
+            self._settle(relay)
+        elif outcome is Outcome.TIMEOUT:
+            limit = self._call.limits.request_timeout_s
+            self._give_up(GatewayTimeout(f"The engine sent nothing within {limit:g} s."))
+        elif outcome is Outcome.SHUT_DOWN:
+            self._give_up(Draining("The router is shutting down.", retry_after_s=1))
+        else:
+            self._settle(None)
+
+    def _finish(self, relay: Relay) -> None:
+        """Give back what the attempt took, and count it. Once an attempt; does not await."""
+        forwarder = self._forwarder
+        forwarder.running.discard(relay)
+        self._relay = None
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            if relay.fault is not None:
+                forwarder.fault(relay, lease, self._call)
+            lease.release()
+        count(relay, self._call, monotonic())
+
+    def _give_up(self, error: RouterError | None) -> None:
+        """No attempt is left: pass on the last answer that an engine gave, or say why not."""
+        answered = self._answered
+        failed = self._failed
+        if isinstance(error, GatewayTimeout | Draining) or failed is None:
+            assert error is not None
+            self._conclude(error)
+        elif answered is not None:
+            self._settle(answered)
+            answered.answer_held()
+        else:
+            self._conclude(BadGateway(f"No service could answer: {failed.reason}."))
+
+    def _conclude(self, error: RouterError) -> None:
+        self._settle(None)
+        self._refuse(self._exchange, error, self._call.organization)
+
+    def _settle(self, relay: Relay | None) -> None:
+        """Charge the answer that the client got, or nothing."""
+        if not self._over:
+            self._over = True
+            self._exchange.journey = None
+            self._call.meter.close(relay)
+
+    def client_gone(self) -> None:
+        """Give everything back."""
+        if self._relay is not None:
+            self._relay.abandon()
+        self._settle(None)

@@ -11,8 +11,6 @@ import re
 from collections.abc import Iterable
 from random import getrandbits
 
-Headers = Iterable[tuple[bytes, bytes]]
-
 _HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -62,8 +60,6 @@ _NOT_DOWNSTREAM = _HOP_BY_HOP | {
     b"x-ratelimit-reset-tokens",
 }
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_MEMO_LIMIT = 1024
-_MEMO_NAME_BYTES = 48
 
 
 def request_id(sent: bytes | None) -> bytes:
@@ -79,57 +75,50 @@ def request_id(sent: bytes | None) -> bytes:
 class HeaderFilter:
     """Splits a head into the lines that cross and the values that the router reads itself.
 
-    A name's fate is worked out once for each spelling and kept, for so many short names.
+    Names come in lower case, and go on so: HTTP does not care (RFC 9110, section 5.1).
 
     Args:
         dropped: names, in lower case, that do not cross.
-        noted: names whose values are wanted, whether they cross or not; `connection` always is.
-            Where a name comes more than once, its values are joined by commas.
     """
 
-    def __init__(self, dropped: frozenset[bytes], noted: frozenset[bytes]) -> None:
+    def __init__(self, dropped: frozenset[bytes]) -> None:
         self._dropped = dropped
-        self._noted = noted | {b"connection"}
-        self._fates: dict[bytes, tuple[bool, bytes | None]] = {}
 
-    def split(self, headers: Headers) -> tuple[bytes, dict[bytes, bytes]]:
-        """(lines that cross, each ended by CRLF; lower-case name -> value of the noted ones)."""
-        lines: list[bytes] = []
-        noted: dict[bytes, bytes] = {}
-        fates = self._fates
-        for name, value in headers:
-            fate = fates.get(name)
-            crosses, key = self._fate(name) if fate is None else fate
-            if crosses:
-                lines += (name, b": ", value, b"\r\n")
-            if key is not None:
-                noted[key] = value if key not in noted else b"%b,%b" % (noted[key], value)
+    def split(self, headers: list[tuple[bytes, bytes]]) -> tuple[bytes, dict[bytes, bytes]]:
+        """(lines that cross, each ended by CRLF; lower-case name -> value of every header).
+
+        Where a name comes more than once, its values are joined by commas in the mapping.
+        """
+        noted = dict(headers)
+        dropped = self._dropped
+        if len(noted) < len(headers):
+            return self._split_repeated(headers)
         if b"connection" in noted:
             named = _named(headers)
             if named:
-                return self._without(headers, named), noted
+                dropped = dropped | named
+        lines = [b"%b: %b\r\n" % line for line in noted.items() if line[0] not in dropped]
         return b"".join(lines), noted
 
-    def _fate(self, name: bytes) -> tuple[bool, bytes | None]:
-        lower = name.lower()
-        fate = (lower not in self._dropped, lower if lower in self._noted else None)
-        if len(name) <= _MEMO_NAME_BYTES and len(self._fates) < _MEMO_LIMIT:
-            self._fates[name] = fate
-        return fate
+    def _split_repeated(
+        self, headers: list[tuple[bytes, bytes]]
+    ) -> tuple[bytes, dict[bytes, bytes]]:
+        dropped = self._dropped | _named(headers)
+        noted: dict[bytes, bytes] = {}
+        lines: list[bytes] = []
+        for name, value in headers:
+            noted[name] = b"%b,%b" % (noted[name], value) if name in noted else value
+            if name not in dropped:
+                lines.append(b"%b: %b\r\n" % (name, value))
+        return b"".join(lines), noted
 
-    def _without(self, headers: Headers, named: set[bytes]) -> bytes:
-        dropped = self._dropped | named
-        return b"".join(
-            b"%b: %b\r\n" % (name, value) for name, value in headers if name.lower() not in dropped
-        )
 
-
-def _named(headers: Headers) -> set[bytes]:
+def _named(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
     """What `Connection` headers name, beyond its own options."""
     options = {
         option.strip().lower()
         for name, value in headers
-        if name.lower() == b"connection"
+        if name == b"connection"
         for option in value.split(b",")
     }
     return options - {b"", b"close", b"keep-alive"}
@@ -137,25 +126,9 @@ def _named(headers: Headers) -> set[bytes]:
 
 def to_upstream() -> HeaderFilter:
     """A filter for requests."""
-    return HeaderFilter(
-        _NOT_UPSTREAM,
-        frozenset(
-            {
-                b"authorization",
-                b"content-length",
-                b"content-type",
-                b"expect",
-                b"x-api-key",
-                b"x-forwarded-for",
-                b"x-request-id",
-            }
-        ),
-    )
+    return HeaderFilter(_NOT_UPSTREAM)
 
 
 def to_downstream() -> HeaderFilter:
     """A filter for answers."""
-    return HeaderFilter(
-        _NOT_DOWNSTREAM,
-        frozenset({b"content-length", b"content-type", b"retry-after", b"transfer-encoding"}),
-    )
+    return HeaderFilter(_NOT_DOWNSTREAM)

@@ -23,7 +23,7 @@ from router.log import get_logger
 from router.model import Usage
 from router.openai.cost import Cost, most
 from router.openai.paths import BY_UPSTREAM
-from router.openai.usage import Tap, UsageFilter, UsageTap
+from router.openai.usage import BodyTap, Tap, UsageFilter, UsageTap
 from router.proxy.admit import Wanted
 from router.proxy.ask import ask
 from router.proxy.upstream import UpstreamError, Upstreams, request_head
@@ -52,7 +52,7 @@ class Answered(Protocol):
     """An answer of which the client has got at least one byte."""
 
     service: Service
-    tap: Tap
+    tap: Tap | None
 
     @property
     def status(self) -> int:
@@ -77,9 +77,9 @@ class Unmetered:
         """Tokens it may cost: what its turn in a queue is weighed by."""
         return 1
 
-    def tap(self, *, streams: bool) -> Tap:  # noqa: ARG002
+    def tap(self, *, streams: bool) -> Tap:
         """What reads the usage of an answer."""
-        return UsageTap()
+        return UsageTap() if streams else BodyTap()
 
     def rate_lines(self) -> bytes:
         """The `x-ratelimit-*` header lines of the answer, each ended by CRLF."""
@@ -154,7 +154,9 @@ class Meter(Unmetered):
     def tap(self, *, streams: bool) -> Tap:
         """What reads the usage of an answer, and takes out what the client did not ask for."""
         asked = self._asked
-        if asked is None or not streams:
+        if not streams:
+            return BodyTap()
+        if asked is None:
             return UsageTap()
         return UsageFilter(
             keep_last=asked.keep_last, keep_each=asked.keep_each, continuous=asked.continuous
@@ -171,21 +173,21 @@ class Meter(Unmetered):
 
     def close(self, answered: Answered | None) -> None:
         """Charge what was answered; nothing for what failed before its first byte or by status."""
-        if answered is None or answered.status >= 400:
+        if answered is None or answered.tap is None or answered.status >= 400:
             self.metering.release(self)
             return
-        self.metering.settle(self, self._used(answered))
+        self.metering.settle(self, self._used(answered, answered.tap))
 
-    def _used(self, answered: Answered) -> Usage:
+    def _used(self, answered: Answered, tap: Tap) -> Usage:
         """As the engine told, or, where it has not told all, at least an event a token."""
-        usage = answered.tap.usage
+        usage = tap.usage
         continuous = self._asked is not None and self._asked.continuous
         if not self.cost.prompt_tokens or (usage.total and (answered.is_whole or continuous)):
             return usage
         if answered.is_whole:
             self.metering.note_silent(answered.service.name)
         prompt = usage.prompt_tokens or len(self.wanted.body) // _BYTES_A_TOKEN
-        completion = max(usage.completion_tokens, answered.tap.events)
+        completion = max(usage.completion_tokens, tap.events)
         return Usage(prompt, completion if self.cost.completion_tokens else 0)
 
 
@@ -208,8 +210,8 @@ class Metering:
         self._frames = PromptFrames()
         self._silent: set[str] = set()
 
-    async def open(self, organization: str, wanted: Wanted) -> Meter:
-        """Reserve what `wanted` may cost. Awaits only where the end of a quota is near.
+    def open(self, organization: str, wanted: Wanted) -> Meter | None:
+        """Reserve what `wanted` may cost; None: only the engine can tell whether it fits.
 
         Raises:
             InsufficientQuota: it does not fit in what is left.
@@ -218,9 +220,24 @@ class Metering:
         outcome = self._reserve(organization, cost, clamp_to=cost.completion_tokens)
         if isinstance(outcome, Refusal) and outcome.kind is Kind.TOKENS:
             if cost.exact:
-                counted = await self._count(wanted)
-                cost = self._cost(wanted, counted) if counted is not None else cost
+                return None
             outcome = self._reserve(organization, cost, clamp_to=cost.choices)
+        return self._opened(organization, wanted, cost, outcome)
+
+    async def open_counted(self, organization: str, wanted: Wanted) -> Meter:
+        """The same near the end of a quota: with the engine's own count of the prompt.
+
+        Raises:
+            InsufficientQuota: it does not fit in what is left.
+        """
+        counted = await self._count(wanted)
+        cost = self._cost(wanted, counted)
+        outcome = self._reserve(organization, cost, clamp_to=cost.choices)
+        return self._opened(organization, wanted, cost, outcome)
+
+    def _opened(
+        self, organization: str, wanted: Wanted, cost: Cost, outcome: Reservation | Refusal
+    ) -> Meter:
         if isinstance(outcome, Refusal):
             raise self._refused(organization, outcome)
         meter = Meter(self, organization, wanted, cost, outcome)

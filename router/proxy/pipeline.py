@@ -20,7 +20,7 @@ _UNMETERED = Unmetered()
 
 
 class Pipeline:
-    """Takes one exchange from its head to its end.
+    """Takes one exchange from its head to its end: enter, read, admit, forward.
 
     Args:
         closed: why nothing new is taken; None while it is.
@@ -46,29 +46,12 @@ class Pipeline:
         self._closed = closed
         self._limits = limits
 
-    async def serve(self, exchange: Exchange, entry: Entry) -> None:
-        """Answer an inference request. Leaves with the answer written, or with the client gone."""
-        identity: Identity | None = None
-        try:
-            identity = self._enter(exchange)
-            body = exchange.body_at_once()
-            if body is None:
-                body = await exchange.read_body()
-            content_type = exchange.header(b"content-type") or ""
-            wanted = read(entry, body, content_type, self._fleet.catalog)
-            if not identity.allows(wanted.model):
-                raise ModelNotAllowed(
-                    f"This key may not use the model `{wanted.model}`.", param="model"
-                )
-            meter = _UNMETERED
-            if identity.organization is not None:
-                meter = await self._metering.open(identity.organization, wanted)
-            await self._forwarder.forward(exchange, self._call(exchange, identity, wanted, meter))
-        except RouterError as error:
-            self._metrics.rejections[error.code] += 1
-            exchange.refuse(error, entry.path.dialect, self._rate_lines(identity))
+    def enter(self, exchange: Exchange) -> Identity:
+        """Who asks, as soon as the head is there: before a body is taken in.
 
-    def _enter(self, exchange: Exchange) -> Identity:
+        Raises:
+            RouterError: it goes no further.
+        """
         closed = self._closed()
         if closed is not None:
             raise closed
@@ -76,10 +59,40 @@ class Pipeline:
             exchange.client, exchange.header(b"authorization"), exchange.header(b"x-api-key")
         )
 
-    def _call(
+    def serve(self, exchange: Exchange, entry: Entry, identity: Identity) -> None:
+        """Answer a whole inference request; what must wait goes on in a task of the exchange."""
+        organization = identity.organization
+        try:
+            wanted = read(entry, exchange, self._fleet.catalog)
+            if not identity.allows(wanted.model):
+                raise ModelNotAllowed(
+                    f"This key may not use the model `{wanted.model}`.", param="model"
+                )
+            if organization is None:
+                self._forward(exchange, identity, wanted, _UNMETERED)
+                return
+            meter = self._metering.open(organization, wanted)
+            if meter is not None:
+                self._forward(exchange, identity, wanted, meter)
+                return
+        except RouterError as error:
+            self.refuse(exchange, error, organization)
+            return
+        exchange.spawn(self._serve_counted(exchange, identity, wanted))
+
+    async def _serve_counted(self, exchange: Exchange, identity: Identity, wanted: Wanted) -> None:
+        """Near the end of a quota: with the engine's own count of the prompt."""
+        organization = identity.organization or ""
+        try:
+            meter = await self._metering.open_counted(organization, wanted)
+            self._forward(exchange, identity, wanted, meter)
+        except RouterError as error:
+            self.refuse(exchange, error, organization)
+
+    def _forward(
         self, exchange: Exchange, identity: Identity, wanted: Wanted, meter: Unmetered
-    ) -> Call:
-        return Call(
+    ) -> None:
+        call = Call(
             wanted.path,
             wanted.model,
             exchange.request_id,
@@ -92,8 +105,11 @@ class Pipeline:
             identity.organization or "",
             identity.priority,
         )
+        self._forwarder.forward(exchange, call, self.refuse)
 
-    def _rate_lines(self, identity: Identity | None) -> bytes:
-        if identity is None or identity.organization is None:
-            return b""
-        return self._metering.rate_lines(identity.organization)
+    def refuse(self, exchange: Exchange, error: RouterError, organization: str | None) -> None:
+        """Answer with an error of the router's own, and count it."""
+        self._metrics.rejections[error.code] += 1
+        if organization:
+            exchange.rate_lines = self._metering.rate_lines(organization)
+        exchange.refuse(error)

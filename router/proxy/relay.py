@@ -6,8 +6,8 @@ client's transport before it returns. There is no task, no queue and no copy in 
 
 from __future__ import annotations
 
-import asyncio
 import enum
+from collections.abc import Callable
 from time import monotonic
 
 from router.errors import (
@@ -49,39 +49,41 @@ class Relay:
         fault: kind of the engine's fault, a metrics label; None where it has none.
         head: the answer's head, once it is there.
         held: body of a 5xx that was kept back so that another service may be tried.
-        done: resolved when there is an outcome.
-        tap: reads the answer's usage.
+        tap: reads the answer's usage; None before its head.
         sent: monotonic time at which the call was sent; 0.0 before.
         first_byte: monotonic time of the body's first byte; 0.0 before.
         body_bytes: of the answer so far.
     """
 
-    __slots__ = (
-        "_call", "_connection", "_error", "_exchange", "_holds", "_latest", "_lease", "_loop",
-        "_paused", "body_bytes", "done", "fault", "first_byte", "head", "held", "outcome", "sent",
-        "service", "tap",
-    )  # fmt: skip
+    # What most attempts never change costs them nothing here.
+    outcome: Outcome | None = None
+    fault: str | None = None
+    head: Head | None = None
+    held: list[bytes] | None = None
+    tap: Tap | None = None
+    sent = 0.0
+    first_byte = 0.0
+    body_bytes = 0
+    _connection: UpstreamConnection | None = None
+    _error: UpstreamError | None = None
+    _latest = 0.0
+    _paused = False
 
-    def __init__(self, exchange: Exchange, call: Call, lease: Lease, *, may_move: bool) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(
+        self,
+        exchange: Exchange,
+        call: Call,
+        lease: Lease,
+        *,
+        may_move: bool,
+        ended: Callable[[Relay], None],
+    ) -> None:
         self._exchange = exchange
         self._call = call
         self._lease = lease
-        self._connection: UpstreamConnection | None = None
         self._holds = may_move
-        self._paused = False
-        self._error: UpstreamError | None = None
-        self._latest = 0.0
+        self._ended = ended
         self.service = lease.service
-        self.tap: Tap = call.meter.tap(streams=False)
-        self.done: asyncio.Future[None] = self._loop.create_future()
-        self.outcome: Outcome | None = None
-        self.fault: str | None = None
-        self.head: Head | None = None
-        self.held: list[bytes] | None = None
-        self.sent = 0.0
-        self.first_byte = 0.0
-        self.body_bytes = 0
 
     def __repr__(self) -> str:
         return f"<Relay {self.service.name} {self.outcome or 'running'} {self.body_bytes} B>"
@@ -121,7 +123,6 @@ class Relay:
     def rearm(self) -> None:
         """Make ready for another connection after a stale one."""
         self.outcome = self._error = None
-        self.done = self._loop.create_future()
 
     # -- the answer, as the connection tells it ------------------------------------------------
 
@@ -130,17 +131,16 @@ class Relay:
         self.head = head
         if self._holds and head.status >= 500:
             self.held = []
-        elif head.streams:
-            self.tap = self._call.meter.tap(streams=True)
+        self.tap = self._call.meter.tap(streams=head.streams)
 
     def on_data(self, data: bytes) -> None:
         """Pass on what one read brought."""
-        now = monotonic()
-        self.service.heard = now
+        now = self.service.heard = monotonic()
         self.body_bytes += len(data)
         if self.held is not None:
             self._hold(data)
             return
+        assert self.tap is not None
         data = self.tap.feed(data)
         if not data:
             return
@@ -156,6 +156,7 @@ class Relay:
         if self.held is not None:
             self._close(Outcome.FAILED, "status_5xx")
             return
+        assert self.tap is not None
         rest = self.tap.end()
         if not self.first_byte:
             self._begin(rest, monotonic())
@@ -264,7 +265,7 @@ class Relay:
 
     def note_progress(self) -> None:
         """Tell the meter what the answer has cost so far; called by the sweep."""
-        if self.first_byte:
+        if self.tap is not None and self.first_byte:
             self._call.meter.progress(self.tap)
 
     def give_up(self, error: UpstreamError) -> None:
@@ -311,5 +312,4 @@ class Relay:
         self.fault = fault
         self._connection = None
         self._exchange.flow = None
-        if not self.done.done():
-            self.done.set_result(None)
+        self._ended(self)

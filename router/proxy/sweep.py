@@ -55,6 +55,7 @@ class Sweeper:
         for relay in tuple(self._forwarder.running):
             relay.note_progress()
             relay.check(now)
+        self._forwarder.budget.roll(now)
         self._fleet.review(now)
         self._downstream.sweep(now)
         self._upstreams.sweep()

@@ -254,7 +254,7 @@ class UpstreamConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header line; trailers go no further."""
         if self._head_bytes:
-            self._headers.append((name, value))
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is whole; interim ones (1xx) are left out."""
@@ -383,10 +383,11 @@ class UpstreamPool:
         Raises:
             ConnectFailed: refused, not resolved, no TLS, or not there in time.
         """
+        connection = UpstreamConnection(self)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self),
+                await self._loop.create_connection(
+                    lambda: connection,
                     self.target.host,
                     self.target.port,
                     ssl=self._tls,
@@ -395,6 +396,9 @@ class UpstreamPool:
             raise ConnectFailed(f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
         except OSError as error:
             raise ConnectFailed(error.strerror or str(error)) from error
+        except asyncio.CancelledError:
+            connection.abort()
+            raise
         return connection
 
     def opened(self, connection: UpstreamConnection) -> None:
