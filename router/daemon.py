@@ -7,21 +7,30 @@ import contextlib
 import gc
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.metrics_core import Metric
 
 from router import __version__
 from router.access.door import Door
 from router.api.access import StatusGuard
-from router.api.gauges import connection_gauges, fleet_gauges, ledger_gauges, storage_gauges
+from router.api.gauges import (
+    connection_gauges,
+    fleet_gauges,
+    ledger_gauges,
+    reload_gauges,
+    storage_gauges,
+)
 from router.api.models import ModelPages
-from router.api.pages import StatusPages
+from router.api.pages import Condition, StatusPages
 from router.api.usage import UsagePages
 from router.config import ConfigurationError, Problem, Settings, service_specs
 from router.config.settings import ServerSettings
+from router.config.snapshot import snapshot_path
+from router.config.watching import ConfigWatcher
 from router.errors import Draining, RouterError
 from router.fleet.fleet import Fleet
 from router.fleet.prober import Prober
@@ -34,6 +43,7 @@ from router.proxy.meter import Metering
 from router.proxy.pipeline import Pipeline
 from router.proxy.sweep import Sweeper
 from router.proxy.upstream import Upstreams
+from router.reload import Reloader
 from router.routes import Dispatch
 from router.routing import POLICIES
 from router.state import State
@@ -49,18 +59,35 @@ class Daemon:
 
     Args:
         settings: as loaded.
-        reload: loads them again, for `SIGHUP`; raises ConfigurationError where they are wrong.
+        read: loads them again, for a reload, in a thread; raises ConfigurationError.
         state_path: of the state database; None keeps usage in memory and knows no stored keys.
+        watcher: tells of changes of the file; None: only SIGHUP reloads it.
+        pinned: keys that the command line decides, whatever the file says.
     """
 
     def __init__(
-        self, settings: Settings, reload: Callable[[], Settings], state_path: Path | None = None
+        self,
+        settings: Settings,
+        read: Callable[[], Settings],
+        state_path: Path | None = None,
+        *,
+        watcher: ConfigWatcher | None = None,
+        pinned: Collection[str] = (),
     ) -> None:
         self._settings = settings
-        self._reload = reload
+        self._watcher = watcher
         self._phase = "starting"
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
+        self._failed = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self.reloader = Reloader(
+            settings,
+            read,
+            self._take_over,
+            snapshot=snapshot_path(state_path) if state_path is not None else None,
+            pinned=pinned,
+        )
         self.state = State(settings, state_path)
         self.metrics = Metrics(__version__)
         self.fleet = Fleet(
@@ -105,7 +132,11 @@ class Daemon:
             limits=self._server_settings,
         )
         status = StatusPages(
-            self.fleet, self.metrics, lambda: self._phase, usage.organizations, guard.is_admin
+            self.fleet,
+            self.metrics,
+            self._condition,
+            usage.organizations,
+            guard.is_admin,
         )
         return Dispatch(
             pipeline=pipeline,
@@ -142,10 +173,10 @@ class Daemon:
             backlog=_BACKLOG,
         )
         await self.prober.start()
-        sweeping = asyncio.create_task(
-            self._sweeper.run(),
-            name="sweep",
-        )
+        self._begin(self._sweeper.run(), "sweep")
+        self._begin(self.reloader.run(), "reload")
+        if self._watcher is not None:
+            self._begin(self._watcher.run(self.reloader.request), "watch")
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
@@ -157,8 +188,9 @@ class Daemon:
             yield url
         finally:
             server.close()
-            sweeping.cancel()
-            await asyncio.gather(sweeping, return_exceptions=True)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
             await self.prober.stop()
             self.downstream.close()
             self.upstreams.close()
@@ -189,22 +221,25 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S):
                 await self.downstream.drained()
-        return 1 if self._stop_now.is_set() else 0
+        return 1 if self._stop_now.is_set() or self._failed else 0
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Do something for as long as the daemon lives."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._task_ended)
+        self._tasks.append(task)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """Without any of its tasks the router would only seem to work: drain, and say so."""
+        if not task.cancelled():
+            _log.critical("task_failed", task=task.get_name(), exc_info=task.exception())
+            self._failed = True
+            self.stop()
 
     # -- a reload -----------------------------------------------------------------------------
 
-    def reload(self) -> None:
-        """Load the settings again and take them over, or keep the old ones and say why."""
-        try:
-            settings = self._reload()
-        except ConfigurationError as error:
-            _log.error("reload_refused", problems=str(error))
-            return
-        kept = {"host": self._settings.server.host, "port": self._settings.server.port}
-        told = {"host": settings.server.host, "port": settings.server.port}
-        if told != kept:
-            _log.error("reload_refused", problems="server.host and server.port need a restart")
-            return
+    def _take_over(self, settings: Settings) -> None:
+        """Put new settings into effect; what runs ends on the old ones."""
         self._settings = settings
         self.state.configure(settings)
         self._limiter.configure(*_rate(settings))
@@ -215,7 +250,6 @@ class Daemon:
         )
         self.fleet.publish("yaml", service_specs(settings))
         self.dispatch.configure(settings)
-        _log.info("reloaded", services=len(settings.services))
 
     # -- what the owners ask of each other ------------------------------------------------------
 
@@ -228,6 +262,9 @@ class Daemon:
         wait_s = self._settings.server.drain_timeout_s
         return Draining("The router is shutting down.", retry_after_s=wait_s)
 
+    def _condition(self) -> Condition:
+        return Condition(self._phase, self.reloader.generation, self.reloader.last_error)
+
     def _fleet_changed(self) -> None:
         self.upstreams.retain(service.spec.url for service in self.fleet.services)
 
@@ -235,6 +272,7 @@ class Daemon:
         yield from fleet_gauges(self.fleet)
         yield from connection_gauges(self.downstream.count, *self.upstreams.counts())
         yield from ledger_gauges(self.state.ledger)
+        yield from reload_gauges(self.reloader.generation, self.reloader.last_error)
         if self.state.database is not None:
             yield from storage_gauges(self.state.database.status())
 
@@ -244,7 +282,7 @@ class Daemon:
         handlers = {
             signal.SIGTERM: self.stop,
             signal.SIGINT: self.stop,
-            signal.SIGHUP: self.reload,
+            signal.SIGHUP: self.reloader.request,
         }
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)

@@ -132,6 +132,22 @@ def ledger_gauges(ledger: Ledger) -> Iterator[Metric]:
     )
 
 
+def reload_gauges(generation: int, last_error: str | None) -> Iterator[Metric]:
+    """Which configuration runs, and whether it is the file's."""
+    yield gauge(
+        "router_config_generation",
+        "Configurations that have run since the start, this one included.",
+        [([], float(generation))],
+        [],
+    )
+    yield gauge(
+        "router_config_last_reload_success",
+        "0 while the file holds a configuration that was refused.",
+        [([], float(last_error is None))],
+        [],
+    )
+
+
 def storage_gauges(status: StorageStatus) -> Iterator[Metric]:
     """How far the disk is behind."""
     yield gauge(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,11 +23,26 @@ def timestamp(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How the daemon is.
+
+    Attributes:
+        phase: `starting`, `running` or `draining`.
+        generation: configurations that have run, this one included.
+        last_reload_error: why the file as it is now does not run; None: it does.
+    """
+
+    phase: str
+    generation: int
+    last_reload_error: str | None
+
+
 class StatusPages:
     """The pages, over the fleet and the metrics.
 
     Args:
-        phase: `starting`, `running` or `draining`.
+        condition: of the daemon.
         organizations: rows for the admin's `/stats`.
         is_admin: whether a request carries the admin key.
     """
@@ -35,7 +51,7 @@ class StatusPages:
         self,
         fleet: Fleet,
         metrics: Metrics,
-        phase: Callable[[], str],
+        condition: Callable[[], Condition],
         organizations: Callable[[], list[dict[str, Any]]],
         is_admin: Callable[[Asking], bool],
     ) -> None:
@@ -43,7 +59,7 @@ class StatusPages:
         self._is_admin = is_admin
         self._fleet = fleet
         self._metrics = metrics
-        self._phase = phase
+        self._condition = condition
         self._started = time.time()
 
     def health(self, _asking: Asking) -> Answer:
@@ -53,15 +69,18 @@ class StatusPages:
         backends: dict[str, list[str]] = {service.spec.group: [] for service in services}
         for service in healthy:
             backends[service.spec.group].append(service.spec.url)
+        condition = self._condition()
         status = "unhealthy"
         if healthy:
             status = "healthy" if len(healthy) == len(services) else "degraded"
         page = {
             "status": status,
-            "router": "draining" if self._phase() == "draining" else "running",
+            "router": "draining" if condition.phase == "draining" else "running",
             "healthy_services": f"{len(healthy)}/{len(services)}",
             "timestamp": timestamp(time.time()),
             "backends": backends,
+            "generation": condition.generation,
+            "last_reload_error": condition.last_reload_error,
         }
         return json_answer(page, 200 if healthy else 503)
 
@@ -71,7 +90,7 @@ class StatusPages:
 
     def ready(self, _asking: Asking) -> Answer:
         """`GET /health/ready`: 503 while starting or draining."""
-        phase = self._phase()
+        phase = self._condition().phase
         return json_answer({"status": phase}, 200 if phase == "running" else 503)
 
     def services(self, _asking: Asking) -> Answer:

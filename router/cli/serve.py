@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -13,6 +13,7 @@ from router.cli.loops import loop_factory
 from router.cli.state import DEFAULT_CONFIG, ConfigOption, StateDirOption, fail, state_path
 from router.config import ConfigurationError, Settings, load
 from router.config.settings import ServerSettings
+from router.config.watching import ConfigWatcher
 from router.daemon import Daemon, check_supported
 from router.log import LogFormat, LogLevel, configure_logging
 from router.storage import StorageError
@@ -34,7 +35,10 @@ def serve(
     ] = "auto",
     log_level: Annotated[LogLevel, typer.Option(help="What is logged at all.")] = "info",
 ) -> None:
-    """Run the router. SIGTERM drains, a second one ends at once; SIGHUP reloads the file."""
+    """Run the router. SIGTERM drains, a second one ends at once.
+
+    A change of the file, or SIGHUP, reloads it; one that is wrong is refused, and the log says why.
+    """
     configure_logging(log_format, log_level)
 
     def read() -> Settings:
@@ -42,13 +46,22 @@ def serve(
         check_supported(settings)
         return settings
 
+    watcher = ConfigWatcher(config)
     try:
         settings = read()
     except ConfigurationError as error:
         fail(str(error), status=2)
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            status = runner.run(_run(settings, read, state_path(settings, state_dir)))
+            daemon = partial(
+                Daemon,
+                settings,
+                read,
+                state_path(settings, state_dir),
+                watcher=watcher,
+                pinned=_pinned(host, port),
+            )
+            status = runner.run(_run(daemon))
     except StorageError as error:
         fail(str(error), status=1)
     except OSError as error:
@@ -57,8 +70,14 @@ def serve(
     raise typer.Exit(status)
 
 
-async def _run(settings: Settings, read: Callable[[], Settings], state: Path | None) -> int:
-    return await Daemon(settings, read, state).run()
+async def _run(make: Callable[[], Daemon]) -> int:
+    return await make().run()
+
+
+def _pinned(host: str | None, port: int | None) -> tuple[str, ...]:
+    """Keys that the command line decides."""
+    given = {"server.host": host, "server.port": port}
+    return tuple(key for key, value in given.items() if value is not None)
 
 
 def _overridden(settings: Settings, host: str | None, port: int | None) -> Settings:

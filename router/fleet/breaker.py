@@ -84,7 +84,7 @@ def after_failure(
         return replace(breaker, failures=failures, since=since)
     if now < breaker.until and not breaker.trial:
         return replace(breaker, failures=failures)  # one that was under way when it was ejected
-    out_s = min(max_s, base_s * 2.0 ** min(breaker.ejections, 32)) * (1 + _JITTER * jitter)
+    out_s = min(max_s, base_s * 2.0 ** min(breaker.ejections, 32) * (1 + _JITTER * jitter))
     return Breaker(failures, breaker.ejections + 1, now + out_s, trial=False, since=since)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from time import monotonic
 
 from router.config.settings import EjectionSettings
@@ -35,11 +36,12 @@ _SOURCE_RANK = {"yaml": 0}
 class Lease:
     """One slot of a service. Given back exactly once, however often `release` is called."""
 
-    __slots__ = ("_fleet", "_told", "service")
+    __slots__ = ("_fleet", "_told", "_trial", "service")
 
-    def __init__(self, fleet: Fleet, service: Service) -> None:
+    def __init__(self, fleet: Fleet, service: Service, *, trial: bool) -> None:
         self._fleet: Fleet | None = fleet
         self._told = False
+        self._trial = trial
         self.service = service
 
     def succeeded(self) -> None:
@@ -58,7 +60,7 @@ class Lease:
         """Give the slot back. Does not await; a second call does nothing."""
         fleet, self._fleet = self._fleet, None
         if fleet is not None:
-            fleet.give_back(self.service, told=self._told)
+            fleet.give_back(self.service, untold_trial=self._trial and not self._told)
 
 
 class Fleet:
@@ -170,13 +172,18 @@ class Fleet:
         self._turns = {model: self._turns.get(model, 0) for model in self.catalog.members}
 
     def context_length(self, model: str) -> int | None:
-        """Longest context, in tokens, of the services that serve `model`; None: nobody told."""
-        told = [
-            card.max_model_len
-            for service in self.catalog.members.get(model, ())
-            if (card := service.cards.get(model)) is not None and card.max_model_len is not None
-        ]
-        return max(told, default=None)
+        """Longest context, in tokens, of the services that may serve `model` now.
+
+        None where one of them has not told: then nothing bounds an answer.
+        """
+        longest = 0
+        for service in self.catalog.members.get(model, ()):
+            card = service.cards.get(model)
+            if card is not None and card.max_model_len is not None:
+                longest = max(longest, card.max_model_len)
+            elif service.usable:
+                return None
+        return longest or None
 
     # -- what probes and readings tell ---------------------------------------------------------
 
@@ -247,6 +254,7 @@ class Fleet:
         if service.breaker is not CLOSED:
             service.breaker = after_success(service.breaker)
             self._show(service)
+            self._serve_waiting()
 
     def note_failure(self, service: Service, reason: str, wait_s: float | None) -> None:
         """A request failed before its first byte."""
@@ -296,7 +304,7 @@ class Fleet:
             for each in members
             if each.usable and each.breaker is CLOSED and each.in_flight < each.slots
         ]
-        if len(free) < len(members) or exclude:
+        if not free or exclude or len(free) < len(members):
             free = self._eligible(model, members, exclude)
         if len(free) == 1:
             chosen = free[0]
@@ -304,10 +312,11 @@ class Fleet:
             turn = self._turns[model]
             self._turns[model] = turn + 1
             chosen = self._policy(free, turn)
-        if chosen.breaker is not CLOSED:
+        trial = chosen.breaker is not CLOSED and chosen.breaker.admits(monotonic())
+        if trial:
             chosen.breaker = after_take(chosen.breaker)
         chosen.in_flight += 1
-        return Lease(self, chosen)
+        return Lease(self, chosen, trial=trial)
 
     def _eligible(
         self, model: str, members: Sequence[Service], exclude: Collection[Service]
@@ -336,6 +345,7 @@ class Fleet:
             raise self._overloaded(model, f"{max_queue} requests wait for it already.")
         self._rooms[model] = room
         room.join(ticket)
+        self._serve_waiting()  # a slot may be free that is of no use to those ahead
         try:
             return await ticket.lease
         except asyncio.CancelledError:
@@ -345,10 +355,10 @@ class Fleet:
             room.leave(ticket)
             self._close_empty(model)
 
-    def give_back(self, service: Service, *, told: bool) -> None:
+    def give_back(self, service: Service, *, untold_trial: bool) -> None:
         """Take a slot back; for leases alone."""
         service.in_flight -= 1
-        if not told:
+        if untold_trial:
             service.breaker = after_nothing(service.breaker)
         if service.removed and not service.in_flight and service in self._draining:
             self._draining.remove(service)
@@ -359,22 +369,21 @@ class Fleet:
     def _serve_waiting(self) -> None:
         """Hand free slots to whoever is next, model by model."""
         for model, room in tuple(self._rooms.items()):
-            while room.serve(lambda ticket, model=model: self._give(model, ticket)):  # type: ignore[misc]
-                pass
+            members = self.catalog.members.get(model, ())
+            while not members or any(each.usable and not each.is_full for each in members):
+                if not room.serve(partial(self._give, model)):
+                    break
             self._close_empty(model)
 
     def _give(self, model: str, ticket: Ticket) -> bool:
+        if ticket.lease.done():  # its client is gone
+            return True
         try:
-            lease = self._take(model, ticket.exclude)
+            ticket.lease.set_result(self._take(model, ticket.exclude))
         except Overloaded:
             return False
         except RouterError as error:
             self._fail(ticket, error)
-            return True
-        if ticket.lease.done():  # its client is gone
-            lease.release()
-        else:
-            ticket.lease.set_result(lease)
         return True
 
     def _fail(self, ticket: Ticket, error: RouterError) -> None:

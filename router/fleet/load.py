@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
 _SERIES = re.compile(
     rb"^vllm:(num_requests_running|num_requests_waiting|kv_cache_usage_perc"
     rb"|generation_tokens_total|prompt_tokens_total|engine_sleep_state)"
-    rb"(\{[^}\n]*\})? ([0-9.eE+-]+)\s*$",
+    rb"(\{[^\n]*\})? ([0-9.eE+-]+)\s*$",
     re.MULTILINE,
 )
 _AWAKE = b'sleep_state="awake"'
@@ -42,6 +43,8 @@ def parse_load(text: bytes) -> EngineLoad | None:
     awake = True
     for name, labels, value in _SERIES.findall(text):
         number = float(value)
+        if not math.isfinite(number):
+            return None
         if name == b"kv_cache_usage_perc":
             fullest = max(fullest, number)
         elif name == b"engine_sleep_state":

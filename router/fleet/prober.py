@@ -27,6 +27,7 @@ class _Row(msgspec.Struct):
 
     id: str
     max_model_len: int | None = None
+    parent: str | None = None
 
 
 class _List(msgspec.Struct):
@@ -213,6 +214,10 @@ def parse_cards(body: bytes) -> Iterable[ModelCard]:
     Raises:
         msgspec.MsgspecError: not such an answer.
     """
-    for raw in _decode_list(body).data:
-        row = _decode_row(raw)
-        yield ModelCard(row.id, row.max_model_len, msgspec.json.decode(raw))
+    raws = _decode_list(body).data
+    rows = [_decode_row(raw) for raw in raws]
+    lengths = {row.id: row.max_model_len for row in rows}
+    for raw, row in zip(raws, rows, strict=True):
+        # An adapter has its base model's context.
+        length = row.max_model_len or lengths.get(row.parent or "")
+        yield ModelCard(row.id, length, msgspec.json.decode(raw))

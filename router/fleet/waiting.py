@@ -79,23 +79,43 @@ class _Turns:
             del self._deficits[ticket.organization]
 
     def serve(self, give: Callable[[Ticket], bool]) -> Ticket | None:
-        """Give the next one that can be given a slot; it is removed and returned."""
+        """Give the next one that can be given a slot; it is removed and returned.
+
+        Where nobody can be given one, nothing changes: turns and deficits are for those served.
+        """
+        order, deficits = list(self.lines), dict(self._deficits)
         stuck: set[str] = set()
         while len(stuck) < len(self.lines):
             organization, line = next(iter(self.lines.items()))
-            ticket = line[0]
             if organization in stuck:
                 self.lines.move_to_end(organization)
-            elif self._deficits[organization] < ticket.cost:
+            elif self._deficits[organization] < line[0].cost:
                 self._deficits[organization] += QUANTUM_TOKENS
                 self.lines.move_to_end(organization)
-            elif give(ticket):
-                self._deficits[organization] -= ticket.cost
-                self.remove(ticket)
-                return ticket
             else:
+                ticket = _first_given(line, give)
+                if ticket is not None:
+                    self._deficits[organization] -= ticket.cost
+                    self.remove(ticket)
+                    return ticket
                 stuck.add(organization)
+        self.lines = OrderedDict((organization, self.lines[organization]) for organization in order)
+        self._deficits = deficits
         return None
+
+
+def _first_given(line: deque[Ticket], give: Callable[[Ticket], bool]) -> Ticket | None:
+    """The first of a line that a free slot is of use to.
+
+    One that must not go where a slot is free lets others pass, up to the first that may go
+    anywhere.
+    """
+    for ticket in line:
+        if give(ticket):
+            return ticket
+        if not ticket.exclude:
+            return None
+    return None
 
 
 class WaitingRoom:

@@ -18,7 +18,7 @@ from router.errors import BadRequest, InvalidJson, InvalidModel, InvalidValue, M
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 # vLLM takes 8.0 and "8" for 8, and 1 and "true" for true (pydantic's lax mode), so these are read.
 _Count = _Int64 | float | str | None
-_Flag = bool | int | str | None
+Flag = bool | int | str | None
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 _LARGE_BYTES = 256 * 1024
 _MAX_KEYS = 100_000
@@ -30,6 +30,11 @@ _PUNCTUATION = len('"":,')
 _encode = msgspec.json.encode
 
 
+def is_true(flag: Flag) -> bool:
+    """Whether vLLM takes a field for true."""
+    return flag.strip().lower() in _TRUE if isinstance(flag, str) else flag == 1
+
+
 class Fields(msgspec.Struct, frozen=True):
     """The top-level fields that routing and limits need; all others are skipped, not built.
 
@@ -37,24 +42,31 @@ class Fields(msgspec.Struct, frozen=True):
     """
 
     model: str | msgspec.UnsetType = msgspec.UNSET
-    stream: _Flag = None
+    stream: Flag = None
     stream_options: msgspec.Raw = _NULL
     n: _Count = None
-    max_tokens: _Count = None
+    max_tokens: _Count | msgspec.UnsetType = msgspec.UNSET
+    min_tokens: _Count = None
     max_completion_tokens: _Count = None
     max_output_tokens: _Count = None
     best_of: _Count = None
     prompt: msgspec.Raw = _NULL
+    background: Flag = None
+    previous_response_id: msgspec.Raw = _NULL
+    instruction: msgspec.Raw = _NULL
     query: msgspec.Raw = _NULL
-    documents: msgspec.Raw = _NULL
+    queries: msgspec.Raw = _NULL
     text_1: msgspec.Raw = _NULL
+    data_1: msgspec.Raw = _NULL
+    documents: msgspec.Raw = _NULL
+    items: msgspec.Raw = _NULL
     text_2: msgspec.Raw = _NULL
+    data_2: msgspec.Raw = _NULL
 
     @property
     def streams(self) -> bool:
-        """Whether a stream is asked for, as vLLM reads it."""
-        stream = self.stream
-        return stream.strip().lower() in _TRUE if isinstance(stream, str) else stream == 1
+        """Whether a stream is asked for."""
+        return is_true(self.stream)
 
     def count(self, name: str) -> int | None:
         """A field that counts, as vLLM reads it; None: the engine refuses it or uses its own.
@@ -63,7 +75,9 @@ class Fields(msgspec.Struct, frozen=True):
             name: `n`, `best_of` or one of the limits on tokens.
         """
         value = getattr(self, name)
-        if value is None or isinstance(value, int):
+        if value is None or value is msgspec.UNSET:
+            return None
+        if isinstance(value, int):
             return value
         try:
             number = float(value)

@@ -7,6 +7,7 @@ its own: the template's frame, and media that are named by a link or are small b
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import msgspec
@@ -21,11 +22,22 @@ MEDIA_TOKENS = 16_384
 UNKNOWN_CONTEXT_TOKENS = 4_096
 """For an answer whose length neither the client nor the engine bounds."""
 _COMPLETIONS_DEFAULT_TOKENS = 16
-_MEDIA_MARKS = {
-    "chat": (b'_url"', b'"input_audio"'),
-    "messages": (b'"image"', b'"document"'),
-    "responses": (b'"input_image"', b'"input_file"'),
-}
+_AUDIO_CHUNK_BYTES = 30_000
+"""Half a minute of speech takes at least so much; engines transcribe it in one piece."""
+_MEDIA_MARKS = (
+    b'_url"',
+    b'_embeds"',
+    b'"image"',
+    b'"video"',
+    b'"audio"',
+    b'"file"',
+    b'"document"',
+    b'"input_image"',
+    b'"input_audio"',
+    b'"input_file"',
+)
+_UNCOUNTED_MARKS = (b'"documents"', b'"reasoning_effort"')
+"""What a chat template may render and `/tokenize` does not take (vLLM 0.32.0)."""
 _LIMIT_FIELDS = {
     "chat": ("max_completion_tokens", "max_tokens"),
     "completions": ("max_tokens",),
@@ -33,16 +45,17 @@ _LIMIT_FIELDS = {
     "messages": ("max_tokens",),
 }
 _FREE = frozenset({"tokenize", "detokenize", "count_tokens"})
-_decode = msgspec.json.decode
+_ESCAPE = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Upper bounds.
+    """The most a request may cost. The sum is the bound; a context's length caps it as a whole.
 
     Attributes:
         prompt_tokens: of all prompts together.
-        completion_tokens: of all answers together.
+        completion_tokens: of all answers together, in what the prompts leave of the context.
+        least_tokens: that an answer must be let have, for all answers together.
         choices: answers that the limit on tokens counts for one by one.
         limit_field: the body's field that bounds an answer; None where there is none.
         must_limit: the engine alone would not keep to the bound, so it has to be written.
@@ -51,6 +64,7 @@ class Cost:
 
     prompt_tokens: int
     completion_tokens: int
+    least_tokens: int = 0
     choices: int = 1
     limit_field: str | None = None
     must_limit: bool = False
@@ -78,15 +92,19 @@ def most(
     """
     if path.kind in _FREE:
         return Cost(0, 0)
-    media = sum(body.count(mark) for mark in _MEDIA_MARKS.get(path.kind, ()))
+    if path.multipart:
+        return _audio(body, context)
+    plain = _plain(body)
+    media = _media(plain)
     prompt = len(body) + frame + media * MEDIA_TOKENS if counted is None else counted
-    if path.kind in {"rerank", "score"} and counted is None:
-        prompt += _repeated(fields)
+    if path.kind in {"rerank", "score"}:
+        prompt += _repeated(fields, frame)
     if not path.generates:
         return Cost(prompt, 0)
-    if path.multipart:
-        return Cost(min(prompt, context or prompt), context or UNKNOWN_CONTEXT_TOKENS)
-    return _generating(path, fields, prompt, context, exact=not media)
+    if path.kind == "responses" and bytes(memoryview(fields.previous_response_id)) != b"null":
+        prompt += context or UNKNOWN_CONTEXT_TOKENS  # the earlier turns are with the engine
+    exact = not media and not any(mark in plain for mark in _UNCOUNTED_MARKS)
+    return _generating(path, fields, prompt, context, exact=exact)
 
 
 def _generating(
@@ -99,8 +117,8 @@ def _generating(
     limit_field = told[0] if told else names[-1]
     each = fields.count(limit_field)
     must_limit = False
-    if each is None and path.kind == "completions":
-        each = _COMPLETIONS_DEFAULT_TOKENS
+    if path.kind == "completions" and fields.max_tokens is msgspec.UNSET:
+        each = _COMPLETIONS_DEFAULT_TOKENS  # a null means the rest of the context
     if each is None:
         each = context or UNKNOWN_CONTEXT_TOKENS
         must_limit = context is None
@@ -108,9 +126,11 @@ def _generating(
     if context is not None:
         prompt = min(prompt, context * prompts)
         completion = max(min(completion, context * choices - prompt), choices)
+    least = min(completion, max(1, fields.count("min_tokens") or 1) * choices)
     return Cost(
         prompt,
         completion,
+        least,
         choices,
         limit_field,
         must_limit,
@@ -118,16 +138,41 @@ def _generating(
     )
 
 
+def _audio(body: bytes, context: int | None) -> Cost:
+    """A recording is cut into pieces of half a minute, each with a context of its own."""
+    pieces = 1 + len(body) // _AUDIO_CHUNK_BYTES
+    each = context or UNKNOWN_CONTEXT_TOKENS
+    return Cost(min(len(body), each * pieces), each * pieces, 1)
+
+
+def _plain(body: bytes) -> bytes:
+    """`body` with escaped ASCII written out, so that no key hides behind an escape."""
+    if b"\\u00" not in body:
+        return body
+    return _ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), body)
+
+
+def _media(plain: bytes) -> int:
+    """At most so many images, videos and sounds; where content is no list there is none."""
+    if plain.count(b"[") < 2:
+        return 0
+    return sum(plain.count(mark) for mark in _MEDIA_MARKS)
+
+
 def _prompts(fields: Fields) -> int:
     """At most so many prompts are in `prompt`: a text, token ids, or a list of either."""
-    raw = memoryview(fields.prompt).tobytes()
+    raw = bytes(memoryview(fields.prompt))
     if not raw.startswith(b"["):
         return 1
     return max(1, raw.count(b'"') // 2, raw.count(b"[") - 1)
 
 
-def _repeated(fields: Fields) -> int:
-    """Rerank and score put the query before every document."""
-    query = max(len(fields.query), len(fields.text_1))
-    documents = memoryview(fields.documents).tobytes() + memoryview(fields.text_2).tobytes()
-    return query * (documents.count(b'"') // 2)
+def _repeated(fields: Fields, frame: int) -> int:
+    """Rerank and score put query, instruction and template before every document."""
+    query = max(map(len, (fields.query, fields.queries, fields.text_1, fields.data_1)))
+    documents = max(
+        bytes(memoryview(raw)).count(b'"') // 2
+        for raw in (fields.documents, fields.items, fields.text_2, fields.data_2)
+    )
+    queries = bytes(memoryview(fields.queries)).count(b'"') // 2
+    return (query + len(fields.instruction) + frame) * max(documents, queries)

@@ -162,18 +162,18 @@ class UsageFilter:
         if self._carry:
             data = self._carry + data
             self._carry = b""
-        end = data.rfind(_EVENT_END) + 2
-        if end == len(data):
-            if data.find(_EVENT_END) + 2 == end:
-                return self._event(data)
-        else:
-            self._carry = data[end:] if end > 1 else data
-            if len(self._carry) > _EVENT_LIMIT:
-                self._carry = b""
+        at = data.rfind(_EVENT_END)
+        end = at + len(_EVENT_END)
+        if at < 0:
+            if len(data) > _EVENT_LIMIT:
                 return data
-            if end < 2:
-                return b""
+            self._carry = data
+            return b""
+        if end < len(data):
+            self._carry = data[end:]
             data = data[:end]
+        if data.find(_EVENT_END) == at:
+            return self._event(data)
         return b"".join([self._event(event + _EVENT_END) for event in data[:-2].split(_EVENT_END)])
 
     def end(self) -> bytes:

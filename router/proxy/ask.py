@@ -59,7 +59,8 @@ async def _once(pool: UpstreamPool, head: bytes, body: bytes, *, reuse: bool) ->
         connection.send(head, body, answer)
         await done
     except asyncio.CancelledError:
-        connection.abort()
+        if done.cancelled():  # else the answer has just ended, and the connection is the pool's
+            connection.abort()
         raise
     if answer.error is not None:
         connection.abort()

@@ -14,13 +14,14 @@ from typing import Any, Protocol
 
 import msgspec
 
-from router.errors import InsufficientQuota, RouterError
+from router.errors import InsufficientQuota, InvalidValue, RouterError
 from router.fleet.fleet import Fleet
 from router.fleet.service import Service
 from router.ledger import Kind, Ledger, Refusal, Reservation, WindowUsage
 from router.limits.estimate import PromptFrames
 from router.log import get_logger
 from router.model import Usage
+from router.openai.body import Flag, is_true
 from router.openai.cost import Cost, most
 from router.openai.paths import BY_UPSTREAM
 from router.openai.usage import BodyTap, Tap, UsageFilter, UsageTap
@@ -40,8 +41,8 @@ class _Count(msgspec.Struct):
 
 
 class _StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
-    continuous_usage_stats: bool | None = None
+    include_usage: Flag = None
+    continuous_usage_stats: Flag = None
 
 
 _decode_count = msgspec.json.Decoder(_Count).decode
@@ -126,10 +127,11 @@ class Meter(Unmetered):
         """Tokens it may cost."""
         return self.cost.prompt_tokens + self.cost.completion_tokens
 
-    def limit_answer(self) -> None:
+    def limit_answer(self, *, has_quota: bool) -> None:
         """Have the engine stop where the reservation ends, if it would not by itself."""
         cost = self.cost
-        if cost.limit_field is not None and (self.reservation.clamped or cost.must_limit):
+        unbounded = cost.must_limit and has_quota
+        if cost.limit_field is not None and (self.reservation.clamped or unbounded):
             each = self.reservation.granted_completion_tokens // cost.choices
             self.changes[cost.limit_field] = max(1, each)
 
@@ -140,8 +142,8 @@ class Meter(Unmetered):
             told = _decode_options(raw) or _StreamOptions()
         except msgspec.ValidationError:
             return  # the engine refuses these options, and says why
-        keep_last = bool(told.include_usage)
-        keep_each = keep_last and bool(told.continuous_usage_stats)
+        keep_last = is_true(told.include_usage)
+        keep_each = keep_last and is_true(told.continuous_usage_stats)
         self._asked = _Asked(keep_last, keep_each, continuous or keep_each)
         if keep_last and (keep_each or not continuous):
             return
@@ -176,7 +178,8 @@ class Meter(Unmetered):
         if answered is None or answered.tap is None or answered.status >= 400:
             self.metering.release(self)
             return
-        self.metering.settle(self, self._used(answered, answered.tap))
+        told = answered.tap.usage.prompt_tokens
+        self.metering.settle(self, self._used(answered, answered.tap), told)
 
     def _used(self, answered: Answered, tap: Tap) -> Usage:
         """As the engine told, or, where it has not told all, at least an event a token."""
@@ -186,7 +189,8 @@ class Meter(Unmetered):
             return usage
         if answered.is_whole:
             self.metering.note_silent(answered.service.name)
-        prompt = usage.prompt_tokens or len(self.wanted.body) // _BYTES_A_TOKEN
+        guessed = min(len(self.wanted.body) // _BYTES_A_TOKEN, self.cost.prompt_tokens)
+        prompt = usage.prompt_tokens or guessed
         completion = max(usage.completion_tokens, tap.events)
         return Usage(prompt, completion if self.cost.completion_tokens else 0)
 
@@ -216,12 +220,17 @@ class Metering:
         Raises:
             InsufficientQuota: it does not fit in what is left.
         """
+        if is_true(wanted.fields.background):
+            raise InvalidValue(
+                "`background` is not taken: an answer that is fetched later cannot be charged.",
+                param="background",
+            )
         cost = self._cost(wanted)
         outcome = self._reserve(organization, cost, clamp_to=cost.completion_tokens)
         if isinstance(outcome, Refusal) and outcome.kind is Kind.TOKENS:
             if cost.exact:
                 return None
-            outcome = self._reserve(organization, cost, clamp_to=cost.choices)
+            outcome = self._reserve(organization, cost, clamp_to=cost.least_tokens)
         return self._opened(organization, wanted, cost, outcome)
 
     async def open_counted(self, organization: str, wanted: Wanted) -> Meter:
@@ -232,7 +241,7 @@ class Metering:
         """
         counted = await self._count(wanted)
         cost = self._cost(wanted, counted)
-        outcome = self._reserve(organization, cost, clamp_to=cost.choices)
+        outcome = self._reserve(organization, cost, clamp_to=cost.least_tokens)
         return self._opened(organization, wanted, cost, outcome)
 
     def _opened(
@@ -241,9 +250,10 @@ class Metering:
         if isinstance(outcome, Refusal):
             raise self._refused(organization, outcome)
         meter = Meter(self, organization, wanted, cost, outcome)
-        meter.limit_answer()
+        has_quota = self._has_token_quota(organization)
+        meter.limit_answer(has_quota=has_quota)
         if wanted.fields.streams and wanted.path.kind in {"chat", "completions"}:
-            meter.ask_for_usage(continuous=self._has_token_quota(organization))
+            meter.ask_for_usage(continuous=has_quota)
         return meter
 
     def _cost(self, wanted: Wanted, counted: int | None = None) -> Cost:
@@ -282,10 +292,10 @@ class Metering:
         finally:
             lease.release()
 
-    def settle(self, meter: Meter, usage: Usage) -> None:
-        """Charge `usage`, and learn from it."""
+    def settle(self, meter: Meter, usage: Usage, told_prompt_tokens: int) -> None:
+        """Charge `usage`, and learn from what the engine told of the prompt."""
         self._ledger.settle(meter.reservation, usage, self._clock())
-        self._frames.learn(meter.wanted.model, meter.cost.prompt_tokens, usage.prompt_tokens)
+        self._frames.learn(meter.wanted.model, meter.cost.prompt_tokens, told_prompt_tokens)
 
     def release(self, meter: Meter) -> None:
         """Charge nothing."""

@@ -8,11 +8,13 @@ from time import monotonic
 
 from router.config.settings import ServerSettings
 from router.fleet.fleet import Fleet
+from router.log import get_logger
 from router.metrics import Metrics
 from router.proxy.downstream import Downstream
 from router.proxy.forward import Forwarder
 from router.proxy.upstream import Upstreams
 
+_log = get_logger("router.proxy")
 _SHORTEST_S = 0.02
 _LONGEST_S = 1.0
 _SHARE = 10
@@ -48,7 +50,10 @@ class Sweeper:
         """Sweep until cancelled."""
         while True:
             await asyncio.sleep(period(self._settings()))
-            self.sweep(monotonic())
+            try:
+                self.sweep(monotonic())
+            except Exception as error:  # noqa: BLE001 - without the sweep no timeout holds
+                _log.error("sweep_failed", exc_info=error)
 
     def sweep(self, now: float) -> None:
         """End late heads and answers, silent streams, idle connections and long waits."""

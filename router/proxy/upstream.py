@@ -393,13 +393,20 @@ class UpstreamPool:
                     ssl=self._tls,
                 )
         except TimeoutError:
+            self._drop(connection)
             raise ConnectFailed(f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
         except OSError as error:
+            self._drop(connection)
             raise ConnectFailed(error.strerror or str(error)) from error
         except asyncio.CancelledError:
-            connection.abort()
+            self._drop(connection)
             raise
         return connection
+
+    def _drop(self, connection: UpstreamConnection) -> None:
+        """Forget a connection that nobody waits for any more; uvloop does not tell of its end."""
+        connection.abort()
+        self.forget(connection)
 
     def opened(self, connection: UpstreamConnection) -> None:
         """A connection is there."""

@@ -40,7 +40,9 @@ async def answer_completion(request: web.Request, body: Body) -> web.StreamRespo
         body, frontend.settings, limits=("max_tokens",), logprobs=integer(body, "logprobs")
     )
     prompts = [as_prompt(item, frontend) for item in inputs]
-    jobs = frontend.jobs(prompts, sampling, _DEFAULT_MAX_TOKENS)
+    # An explicit null means the rest of the context; only an absent limit is 16.
+    default = None if "max_tokens" in body else _DEFAULT_MAX_TOKENS
+    jobs = frontend.jobs(prompts, sampling, default)
     echoes = [as_text(item) for item in inputs for _ in range(sampling.n)]
     if not flag(body, "echo"):
         echoes = [""] * len(jobs)

@@ -1,4 +1,4 @@
-"""`GET /v1/usage` and the organizations of `/stats`: what the ledger holds, as the contract says."""
+"""`GET /v1/usage` and the organizations of `/stats`: what the ledger holds, told."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import time
 
 import pytest
-from aiohttp.test_utils import make_mocked_request
 
 from router.access.identity import ANONYMOUS, Identity
 from router.access.scope import ModelScope
@@ -15,7 +14,6 @@ from router.ledger import Limits, MemoryLedger
 from router.model import Usage
 
 ACME = Identity("acme", "acme-1", 0, ModelScope(("*",)))
-REQUEST = make_mocked_request("GET", "/v1/usage")
 
 
 @pytest.fixture
@@ -28,14 +26,14 @@ def ledger() -> MemoryLedger:
     return ledger
 
 
-async def own(ledger: MemoryLedger, identity: Identity) -> dict:
-    answer = await UsagePages(ledger).own(REQUEST, identity)
+def own(ledger: MemoryLedger, identity: Identity) -> dict:
+    answer = UsagePages(ledger).own(None, identity)
     assert (answer.status, answer.content_type) == (200, "application/json")
     return json.loads(answer.body)
 
 
-async def test_a_key_sees_the_three_windows_of_its_own_organization(ledger):
-    page = await own(ledger, ACME)
+def test_a_key_sees_the_three_windows_of_its_own_organization(ledger):
+    page = own(ledger, ACME)
     assert page["organization"] == "acme"
     rows = [{k: v for k, v in row.items() if k != "resets_at"} for row in page["windows"]]
     assert rows == [
@@ -48,25 +46,25 @@ async def test_a_key_sees_the_three_windows_of_its_own_organization(ledger):
     ]  # fmt: skip
 
 
-async def test_windows_end_at_midnight_utc(ledger):
-    page = await own(ledger, ACME)
+def test_windows_end_at_midnight_utc(ledger):
+    page = own(ledger, ACME)
     assert all(row["resets_at"].endswith("T00:00:00Z") for row in page["windows"])
     assert page["windows"][1]["resets_at"][8:10] == "01"
 
 
-async def test_where_there_is_no_limit_it_is_null(ledger):
-    page = await own(ledger, Identity("beta", "beta-1", 0, ModelScope(("*",))))
+def test_where_there_is_no_limit_it_is_null(ledger):
+    page = own(ledger, Identity("beta", "beta-1", 0, ModelScope(("*",))))
     assert [(row["limit"], row["remaining"]) for row in page["windows"]] == [
         (None, None), (None, None), (5, 5),
     ]  # fmt: skip
 
 
-async def test_the_anonymous_have_no_windows(ledger):
-    assert await own(ledger, ANONYMOUS) == {"organization": None, "windows": []}
+def test_the_anonymous_have_no_windows(ledger):
+    assert own(ledger, ANONYMOUS) == {"organization": None, "windows": []}
 
 
-async def test_looking_makes_no_organization(ledger):
-    await own(ledger, Identity("ghost", "ghost-1", 0, ModelScope(("*",))))
+def test_looking_makes_no_organization(ledger):
+    own(ledger, Identity("ghost", "ghost-1", 0, ModelScope(("*",))))
     assert ledger.organizations() == ["acme", "beta"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import reduce
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.fleet.breaker import (
@@ -120,6 +120,7 @@ def test_taking_a_closed_one_changes_nothing():
 
 @pytest.mark.xfail(strict=True, reason="jitter is added after the bound: up to 1.1 times max_s")
 @given(jitter=st.floats(-1, 1), ejections=st.integers(0, 40))
+@example(jitter=1.0, ejections=20)
 def test_no_ejection_is_longer_than_the_longest(jitter, ejections):
     breaker = fail(Breaker(failures=9, ejections=ejections, until=NOW, trial=True), jitter=jitter)
     assert breaker.until <= NOW + MAX_S
