@@ -134,15 +134,26 @@ def _generating(
         choices,
         limit_field,
         must_limit,
-        exact=exact and prompts == 1 and path.kind in {"chat", "completions"},
+        exact=exact and prompts == 1 and _is_counted(path, fields),
     )
 
 
+def _is_counted(path: InferencePath, fields: Fields) -> bool:
+    """Whether `/tokenize` takes the same prompt: a body of both kinds it takes for the other."""
+    if path.kind == "completions":
+        return True
+    return path.kind == "chat" and bytes(memoryview(fields.prompt)) == b"null"
+
+
 def _audio(body: bytes, context: int | None) -> Cost:
-    """A recording is cut into pieces of half a minute, each with a context of its own."""
+    """A recording is cut into pieces of half a minute, each with a context of its own.
+
+    Nothing in the form bounds an answer, so all of it must fit.
+    """
     pieces = 1 + len(body) // _AUDIO_CHUNK_BYTES
     each = context or UNKNOWN_CONTEXT_TOKENS
-    return Cost(min(len(body), each * pieces), each * pieces, 1)
+    rest = each * (2 * pieces - 1)
+    return Cost(min(len(body), each), rest, rest)
 
 
 def _plain(body: bytes) -> bytes:

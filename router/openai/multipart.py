@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from router.errors import BadRequest, InvalidModel, MissingModel
 
 _PARAMETER = re.compile(r';\s*([^\s;="]+)=("(?:[^"\\]|\\.)*"|[^\s;"]+)\s*')
-_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+_BOUNDARY = re.compile(r"[ !#-~]{0,69}[!#-~]")
 _MAX_PARTS = 64
 _MAX_MODEL_BYTES = 512
 _AMBIGUOUS = "The form has a part that can be read in more than one way."
@@ -109,9 +109,7 @@ def _parts(body: bytes, delimiter: bytes) -> list[tuple[bytes, int, int]]:
             raise BadRequest(f"The form has more than {_MAX_PARTS} parts.")
         parts.append((body[at + 2 : head_end], min(head_end + 4, end), end))
         at = end + 2 + len(delimiter)
-    if body[at + 2 :].strip(b"\r\n"):
-        raise BadRequest("The form goes on after its closing boundary.")
-    return parts
+    return parts  # what follows the closing boundary is no part (RFC 2046, section 5.1.1)
 
 
 def _name(headers: bytes) -> str:
@@ -121,7 +119,9 @@ def _name(headers: bytes) -> str:
         for line in headers.split(b"\r\n")
         if line.partition(b":")[0].strip().lower() == b"content-disposition"
     ]
-    if len(dispositions) != 1:
+    if not dispositions:
+        return ""
+    if len(dispositions) > 1:
         raise BadRequest(_AMBIGUOUS)
     kind, parameters = _parameters(dispositions[0].decode("utf-8", "surrogateescape").strip())
     name = parameters.get("name", "")

@@ -1,7 +1,7 @@
 """Reading token usage out of an answer as it passes, and taking out what nobody asked for.
 
-Inside a JSON string every quote is escaped, so the raw bytes `"usage":{` can only be a key: of the
-answer itself (chat, completions, embeddings, rerank) or of its message or response object.
+Inside a JSON string every quote is escaped, so the raw bytes `"usage"` before a colon can only be a
+key: of the answer itself (chat, completions, embeddings, rerank) or of its message or response.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from typing import Protocol
 
 from router.model import Usage
 
-_KEY = b'"usage":{'
-_OPENING = len(_KEY) - 1
+_KEY = b'"usage"'
+_OPENING = re.compile(rb'"usage"\s{0,8}:\s{0,8}\{')
+_UNFINISHED = re.compile(rb'"usage"\s{0,8}(:\s{0,8})?')
 _EVENT_END = b"\n\n"
-_NO_CHOICES = b'"choices":[]'
-_PROMPT = re.compile(rb'"(?:prompt|input)_tokens":\s*(\d{1,15})')
-_COMPLETION = re.compile(rb'"(?:completion|output)_tokens":\s*(\d{1,15})')
+_NO_CHOICES = re.compile(rb'"choices"\s{0,8}:\s{0,8}\[\s{0,8}\]')
+_PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d{1,15})')
+_COMPLETION = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d{1,15})')
 _PLAIN = re.compile(
     rb'"usage":\{"prompt_tokens":(\d{1,15}),"total_tokens":\d{1,15},"completion_tokens":(\d{1,15})[,}]'
 )
-_INDEX = re.compile(rb'"index":\s*(\d{1,9})')
-_NESTED = re.compile(rb'"\w+":\s*\{[^{}]*\}')
+_INDEX = re.compile(rb'"index"\s*:\s*(\d{1,9})')
+_NESTED = re.compile(rb'"\w+"\s*:\s*\{[^{}]*\}')
 _OBJECT_LIMIT = 2048
 _EVENT_LIMIT = 256 * 1024
 
@@ -60,7 +61,7 @@ class BodyTap:
         window = self._carry + data if self._carry else data
         at = window.rfind(_KEY)
         if at < 0:
-            self._carry = window[-_OPENING:]
+            self._carry = window[1 - len(_KEY) :]
         else:
             found = self._found = window[at : at + _OBJECT_LIMIT]
             self._carry = found if len(found) < _OBJECT_LIMIT else b""
@@ -77,8 +78,8 @@ class BodyTap:
         plain = _PLAIN.match(found)
         if plain is not None:
             return Usage(int(plain[1]), int(plain[2]))
-        end = closing_brace(found, _OPENING) if found else -1
-        return merged(Usage(), found[:end]) if end > 0 else Usage()
+        end = usage_end(found, 0) if found else -1
+        return merged(Usage(), found[:end]) if end > len(_KEY) else Usage()
 
 
 class UsageTap:
@@ -102,14 +103,15 @@ class UsageTap:
         at = window.find(_KEY)
         end = 0
         while at >= 0:
-            end = closing_brace(window, at + _OPENING)
+            end = usage_end(window, at)
             if end < 0:
                 self._carry = window[at:] if len(window) - at < _OBJECT_LIMIT else b""
                 return data
-            self._keep(window[at:end])
+            if end > at + len(_KEY):
+                self._keep(window[at:end])
             at = window.find(_KEY, end)
         whole = window[-1:] in {b"\n", b"}"}
-        self._carry = b"" if whole else window[max(end, len(window) - _OPENING) :]
+        self._carry = b"" if whole else window[max(end, len(window) - len(_KEY) + 1) :]
         return data
 
     def end(self) -> bytes:
@@ -186,10 +188,10 @@ class UsageFilter:
         at = event.rfind(_KEY)
         if at < 0:
             return event
-        end = closing_brace(event, at + _OPENING)
-        if end < 0:
+        end = usage_end(event, at)
+        if end <= at + len(_KEY):
             return event
-        if _NO_CHOICES in event:
+        if _NO_CHOICES.search(event):
             self._total = event[at:end]
             return b"" if self._drop_last else event
         choice = _INDEX.search(event)
@@ -214,6 +216,20 @@ class UsageFilter:
         )
 
 
+def usage_end(window: bytes, at: int) -> int:
+    """Offset after the usage object whose key is at `at`; -1 where it is not all there yet.
+
+    Where the key has no object (it is null, or a value), the offset after the key.
+    """
+    opening = _OPENING.match(window, at)
+    if opening is not None:
+        return closing_brace(window, opening.end() - 1)
+    unfinished = _UNFINISHED.match(window, at)
+    if unfinished is not None and unfinished.end() == len(window):
+        return -1
+    return at + len(_KEY)
+
+
 def closing_brace(window: bytes, opening: int) -> int:
     """Offset after the brace that closes the one at `opening`; -1 where it is not there yet.
 
@@ -233,7 +249,7 @@ def closing_brace(window: bytes, opening: int) -> int:
 
 def merged(usage: Usage, found: bytes) -> Usage:
     """`usage`, raised to the counts in the bytes of a usage object."""
-    flat = _NESTED.sub(b"", found[len(_KEY) :])
+    flat = _NESTED.sub(b"", found[found.index(b"{") + 1 :])
     prompt = _PROMPT.search(flat)
     completion = _COMPLETION.search(flat)
     return Usage(
@@ -244,6 +260,8 @@ def merged(usage: Usage, found: bytes) -> Usage:
 
 def _without(event: bytes, at: int, end: int) -> bytes:
     """`event` without the member at `at`..`end`, and without the comma that joined it."""
-    if event[at - 1 : at] == b",":
-        return event[: at - 1] + event[end:]
-    return event[:at] + event[end + 1 if event[end : end + 1] == b"," else end :]
+    before = event[:at].rstrip()
+    if before.endswith(b","):
+        return before[:-1] + event[end:]
+    after = event[end:].lstrip(b" \t")
+    return event[:at] + after[1:].lstrip(b" \t") if after.startswith(b",") else event[:at] + after

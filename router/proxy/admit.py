@@ -58,6 +58,12 @@ class Wanted(msgspec.Struct, frozen=True):
             return splice(self.body, changes) if changes else self.body
         return splice(self.body, {"model": self.model, **changes})
 
+    def to_be_counted(self) -> bytes:
+        """The body of a `/tokenize` request for the same prompt."""
+        if self.path.kind == "completions":
+            return msgspec.json.encode({"model": self.model, "prompt": self.fields.prompt})
+        return self.with_changes({})
+
 
 class Readable(Protocol):
     """The part of an exchange that is read here."""

@@ -194,13 +194,17 @@ class CallJourney:
 
     def _ended(self, relay: Relay) -> None:
         """The attempt has its outcome: conclude, or go on."""
-        outcome = relay.outcome
-        if outcome is Outcome.STALE:
+        if relay.outcome is Outcome.STALE:
             relay.rearm()
             pool = self._forwarder.upstreams.pool(relay.service.spec.url)
             self._exchange.spawn(self._connect(relay, pool))
             return
         self._finish(relay)
+        self._go_on_from(relay)
+        count(relay, self._call, monotonic())
+
+    def _go_on_from(self, relay: Relay) -> None:
+        outcome = relay.outcome
         if outcome is Outcome.FAILED:
             self._failed = relay
             if relay.held is not None:
@@ -221,7 +225,7 @@ class CallJourney:
             self._settle(None)
 
     def _finish(self, relay: Relay) -> None:
-        """Give back what the attempt took, and count it. Once an attempt; does not await."""
+        """Give back what the attempt took. Once an attempt; does not await."""
         forwarder = self._forwarder
         forwarder.running.discard(relay)
         self._relay = None
@@ -230,7 +234,6 @@ class CallJourney:
             if relay.fault is not None:
                 forwarder.fault(relay, lease, self._call)
             lease.release()
-        count(relay, self._call, monotonic())
 
     def _give_up(self, error: RouterError | None) -> None:
         """No attempt is left: pass on the last answer that an engine gave, or say why not."""

@@ -280,7 +280,7 @@ class Metering:
         try:
             spec = lease.service.spec
             pool = self._upstreams.pool(spec.url)
-            body = wanted.with_changes({})
+            body = wanted.to_be_counted()
             start = pool.start_of(_TOKENIZE.upstream, spec.api_key)
             head = request_head(start, _JSON_LINE, len(body))
             async with asyncio.timeout(_TOKENIZE_TIMEOUT_S):

@@ -185,7 +185,7 @@ def _judge_own_error(exchange: Exchange, got: Got) -> Ending:
         raise Violation(f"{got.status} without Retry-After")
     if got.status == 408 and exchange.manner not in {"late-head", "late-body"}:
         raise Violation("408 to a client in good time")
-    if exchange.calm:
+    if exchange.calm and not any(a.disturbed for a in exchange.attempts):
         _judge_reason(exchange, got.status)
     return Ending.OWN_ERROR
 
