@@ -39,6 +39,10 @@ def presented_key(authorization: str | None, x_api_key: str | None) -> str:
         MissingApiKey: neither header holds one.
         InvalidApiKey: it is longer than any key.
     """
+    if authorization is not None and authorization.startswith("Bearer sk-"):
+        key = authorization[len(_BEARER) :].rstrip()  # as nearly all write it
+        if len(key) <= MAX_KEY_LENGTH:
+            return key
     key = ""
     if authorization is not None and authorization[: len(_BEARER)].lower() == _BEARER:
         key = authorization[len(_BEARER) :].strip()

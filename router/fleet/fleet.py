@@ -94,6 +94,7 @@ class Fleet:
         self._services: dict[str, Service] = {}
         self._draining: list[Service] = []
         self._turns: dict[str, int] = {}
+        self._contexts: dict[str, int | None] = {}
         self._rooms: dict[str, WaitingRoom] = {}
         self._change_listeners: list[Callable[[], None]] = []
         self._down_listeners: list[Callable[[Service], None]] = []
@@ -169,6 +170,7 @@ class Fleet:
 
     def _rebuild(self) -> None:
         self.catalog = build_catalog(self._services.values(), self._aliases)
+        self._contexts.clear()
         self._turns = {model: self._turns.get(model, 0) for model in self.catalog.members}
 
     def context_length(self, model: str) -> int | None:
@@ -176,6 +178,13 @@ class Fleet:
 
         None where one of them has not told: then nothing bounds an answer.
         """
+        try:
+            return self._contexts[model]
+        except KeyError:
+            context = self._contexts[model] = self._longest_context(model)
+            return context
+
+    def _longest_context(self, model: str) -> int | None:
         longest = 0
         for service in self.catalog.members.get(model, ()):
             card = service.cards.get(model)
@@ -197,6 +206,7 @@ class Fleet:
             service.last_error = health.last_error
         if cards is not None:
             service.cards = {card.id: card for card in cards}
+            self._contexts.clear()
             models = service.spec.models or tuple(service.cards)
             if models != service.models:
                 service.models = models
@@ -220,6 +230,8 @@ class Fleet:
         was_usable = service.usable
         well = service.health.state is ServiceState.HEALTHY
         service.usable = well and not (service.hung or service.asleep or service.removed)
+        if service.usable is not was_usable:
+            self._contexts.clear()
         if service.usable and not was_usable:
             service.last_error = None
             self._serve_waiting()

@@ -82,6 +82,20 @@ class WindowSet:
         self.start = day_tokens.start
         self.end = day_tokens.end
 
+    @property
+    def limits_tokens(self) -> bool:
+        """Whether there is any limit on tokens."""
+        return self.day_tokens.limit != NO_LIMIT or self.month_tokens.limit != NO_LIMIT
+
+    def tightest(self) -> tuple[Counter, int, Counter, int]:
+        """The tokens' window with the least left and the requests' one, each with what is left."""
+        tokens, month, requests = self.day_tokens, self.month_tokens, self.day_requests
+        left = tokens.limit - tokens.used - tokens.reserved
+        left_of_month = month.limit - month.used - month.reserved
+        if left_of_month < left:
+            tokens, left = month, left_of_month
+        return tokens, left, requests, requests.limit - requests.used - requests.reserved
+
     def counters(self) -> tuple[Counter, Counter, Counter]:
         """All three, in the order in which they are told."""
         return self.day_tokens, self.month_tokens, self.day_requests
@@ -100,17 +114,11 @@ class Reservation:
         touched_at: when it was made, or when it was last seen to move, or when it ended.
     """
 
-    __slots__ = (
-        "checkpointed",
-        "clamped",
-        "granted_completion_tokens",
-        "open",
-        "prompt_tokens",
-        "seen_completion_tokens",
-        "seen_prompt_tokens",
-        "touched_at",
-        "windows",
-    )
+    # What most reservations never change costs them nothing here.
+    seen_prompt_tokens = 0
+    seen_completion_tokens = 0
+    checkpointed = 0
+    open = True
 
     def __init__(
         self, windows: WindowSet, prompt_tokens: int, granted: int, clamped: bool, now: float
@@ -119,10 +127,6 @@ class Reservation:
         self.prompt_tokens = prompt_tokens
         self.granted_completion_tokens = granted
         self.clamped = clamped
-        self.seen_prompt_tokens = 0
-        self.seen_completion_tokens = 0
-        self.checkpointed = 0
-        self.open = True
         self.touched_at = now
 
     def progress(self, prompt_tokens: int, completion_tokens: int) -> None:

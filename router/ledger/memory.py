@@ -53,7 +53,8 @@ class MemoryLedger(Ledger):
         day, month, requests = windows.day_tokens, windows.month_tokens, windows.day_requests
         left = day.limit - day.used - day.reserved
         left_of_month = month.limit - month.used - month.reserved
-        left = min(left, left_of_month)
+        if left_of_month < left:  # noqa: PLR1730 - the hot path: half the time of min()
+            left = left_of_month
         granted = completion_tokens
         if prompt_tokens + granted > left:
             granted = left - prompt_tokens
@@ -112,9 +113,7 @@ class MemoryLedger(Ledger):
 
     def tightest(self, organization: str, now: float) -> Tightest:
         """See `Ledger.tightest`."""
-        windows = self._look_up(organization, now)
-        day, month, requests = windows.day_tokens, windows.month_tokens, windows.day_requests
-        tokens = month if month.left() < day.left() else day
+        tokens, _, requests, _ = self._look_up(organization, now).tightest()
         return Tightest(
             None if tokens.limit == NO_LIMIT else tokens.usage(),
             None if requests.limit == NO_LIMIT else requests.usage(),

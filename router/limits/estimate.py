@@ -25,7 +25,9 @@ class PromptFrames:
 
     def learn(self, model: str, bound: int, prompt_tokens: int) -> None:
         """A prompt that was taken for at most `bound` tokens did cost `prompt_tokens`."""
+        if prompt_tokens <= bound:
+            return
         known = model in self._frames or len(self._frames) < _MAX_MODELS
-        if prompt_tokens > bound and known:
+        if known:
             frame = self.frame(model)
             self._frames[model] = int((frame + prompt_tokens - bound) * _MARGIN)

@@ -75,10 +75,10 @@ class Fields(msgspec.Struct, frozen=True):
             name: `n`, `best_of` or one of the limits on tokens.
         """
         value = getattr(self, name)
+        if type(value) is int:
+            return value
         if value is None or value is msgspec.UNSET:
             return None
-        if isinstance(value, int):
-            return value
         try:
             number = float(value)
         except ValueError:

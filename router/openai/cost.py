@@ -8,7 +8,6 @@ its own: the template's frame, and media that are named by a link or are small b
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import msgspec
 
@@ -48,8 +47,7 @@ _FREE = frozenset({"tokenize", "detokenize", "count_tokens"})
 _ESCAPE = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True):
     """The most a request may cost. The sum is the bound; a context's length caps it as a whole.
 
     Attributes:
@@ -59,7 +57,6 @@ class Cost:
         choices: answers that the limit on tokens counts for one by one.
         limit_field: the body's field that bounds an answer; None where there is none.
         must_limit: the engine alone would not keep to the bound, so it has to be written.
-        exact: the engine's `/tokenize` can tell the prompt's true size.
     """
 
     prompt_tokens: int
@@ -68,7 +65,6 @@ class Cost:
     choices: int = 1
     limit_field: str | None = None
     must_limit: bool = False
-    exact: bool = False
 
 
 def most(
@@ -94,28 +90,28 @@ def most(
         return Cost(0, 0)
     if path.multipart:
         return _audio(body, context)
-    plain = _plain(body)
-    media = _media(plain)
-    prompt = len(body) + frame + media * MEDIA_TOKENS if counted is None else counted
+    prompt = counted if counted is not None else len(body) + frame + _media(body) * MEDIA_TOKENS
     if path.kind in {"rerank", "score"}:
         prompt += _repeated(fields, frame)
     if not path.generates:
         return Cost(prompt, 0)
     if path.kind == "responses" and bytes(memoryview(fields.previous_response_id)) != b"null":
         prompt += context or UNKNOWN_CONTEXT_TOKENS  # the earlier turns are with the engine
-    exact = not media and not any(mark in plain for mark in _UNCOUNTED_MARKS)
-    return _generating(path, fields, prompt, context, exact=exact)
+    return _generating(path, fields, prompt, context)
 
 
-def _generating(
-    path: InferencePath, fields: Fields, prompt: int, context: int | None, *, exact: bool
-) -> Cost:
-    prompts = _prompts(fields) if path.kind == "completions" else 1
-    choices = max(1, fields.count("n") or 1, fields.count("best_of") or 1) * prompts
-    names = _LIMIT_FIELDS[path.kind]
-    told = [name for name in names if fields.count(name) is not None]
-    limit_field = told[0] if told else names[-1]
-    each = fields.count(limit_field)
+def _generating(path: InferencePath, fields: Fields, prompt: int, context: int | None) -> Cost:
+    prompts, choices = 1, 1
+    if path.kind == "completions":
+        prompts = choices = _prompts(fields)
+    if fields.n is not None or fields.best_of is not None:
+        choices *= max(1, fields.count("n") or 1, fields.count("best_of") or 1)
+    each: int | None = None
+    limit_field = ""
+    for limit_field in _LIMIT_FIELDS[path.kind]:
+        each = fields.count(limit_field)
+        if each is not None:
+            break
     must_limit = False
     if path.kind == "completions" and fields.max_tokens is msgspec.UNSET:
         each = _COMPLETIONS_DEFAULT_TOKENS  # a null means the rest of the context
@@ -126,22 +122,23 @@ def _generating(
     if context is not None:
         prompt = min(prompt, context * prompts)
         completion = max(min(completion, context * choices - prompt), choices)
-    least = min(completion, max(1, fields.count("min_tokens") or 1) * choices)
+    least = choices if fields.min_tokens is None else choices * (fields.count("min_tokens") or 1)
     return Cost(
-        prompt,
-        completion,
-        least,
-        choices,
-        limit_field,
-        must_limit,
-        exact=exact and prompts == 1 and _is_counted(path, fields),
+        prompt, completion, max(1, min(completion, least)), choices, limit_field, must_limit
     )
 
 
-def _is_counted(path: InferencePath, fields: Fields) -> bool:
-    """Whether `/tokenize` takes the same prompt: a body of both kinds it takes for the other."""
+def is_countable(path: InferencePath, fields: Fields, body: bytes) -> bool:
+    """Whether the engine's `/tokenize` can tell the true size of a request's prompt.
+
+    It takes one prompt, without media; a body of both kinds (`prompt` and `messages`) it would
+    take for the other kind, and some of what a template renders it does not take at all.
+    """
+    plain = _plain(body)
+    if _media(body) or any(mark in plain for mark in _UNCOUNTED_MARKS):
+        return False
     if path.kind == "completions":
-        return True
+        return _prompts(fields) == 1
     return path.kind == "chat" and bytes(memoryview(fields.prompt)) == b"null"
 
 
@@ -163,10 +160,11 @@ def _plain(body: bytes) -> bytes:
     return _ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), body)
 
 
-def _media(plain: bytes) -> int:
+def _media(body: bytes) -> int:
     """At most so many images, videos and sounds; where content is no list there is none."""
-    if plain.count(b"[") < 2:
+    if body.count(b"[") < 2:
         return 0
+    plain = _plain(body)
     return sum(plain.count(mark) for mark in _MEDIA_MARKS)
 
 

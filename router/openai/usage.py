@@ -48,16 +48,15 @@ class Tap(Protocol):
 class BodyTap:
     """Finds the usage in a body that is one JSON object, in pieces cut anywhere."""
 
-    __slots__ = ("_carry", "_found", "events")
-
-    def __init__(self) -> None:
-        self._carry = b""
-        self._found = b""
-        self.events = 0
+    _carry = b""
+    _found = b""
+    _usage: Usage | None = None
+    events = 0
 
     def feed(self, data: bytes) -> bytes:
         """Look at the next piece."""
         self.events += 1
+        self._usage = None
         window = self._carry + data if self._carry else data
         at = window.rfind(_KEY)
         if at < 0:
@@ -74,6 +73,11 @@ class BodyTap:
     @property
     def usage(self) -> Usage:
         """As told, or nothing where the object has not come whole."""
+        if self._usage is None:
+            self._usage = self._read()
+        return self._usage
+
+    def _read(self) -> Usage:
         found = self._found
         plain = _PLAIN.match(found)
         if plain is not None:

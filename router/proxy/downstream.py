@@ -277,8 +277,14 @@ class ClientConnection(asyncio.Protocol):
             # must not grow the stack with them.
             self._downstream.loop.call_soon(self._go_on)
         else:
-            self._idle = True
-            self._due = 0.0
+            self._await_more()
+
+    def _await_more(self) -> None:
+        """Nothing is left to do: wait for the rest of a request that has begun, or for another."""
+        self._idle = self._incoming is None
+        self._due = 0.0
+        if not self._idle:  # while the router did not read, its time did not pass
+            self._due = monotonic() + self._downstream.settings().body_timeout_s
 
     def _go_on(self) -> None:
         """Take up what was sent ahead."""
@@ -289,7 +295,7 @@ class ClientConnection(asyncio.Protocol):
             if self._reading_paused:
                 self._reading_paused = False
                 self.transport.resume_reading()
-            self._idle = True
+            self._await_more()
             self.data_received(ahead)
         else:
             self._next()

@@ -17,12 +17,13 @@ import msgspec
 from router.errors import InsufficientQuota, InvalidValue, RouterError
 from router.fleet.fleet import Fleet
 from router.fleet.service import Service
-from router.ledger import Kind, Ledger, Refusal, Reservation, WindowUsage
+from router.ledger import Kind, Ledger, Refusal, Reservation
+from router.ledger.accounts import NO_LIMIT
 from router.limits.estimate import PromptFrames
 from router.log import get_logger
 from router.model import Usage
 from router.openai.body import Flag, is_true
-from router.openai.cost import Cost, most
+from router.openai.cost import Cost, is_countable, most
 from router.openai.paths import BY_UPSTREAM
 from router.openai.usage import BodyTap, Tap, UsageFilter, UsageTap
 from router.proxy.admit import Wanted
@@ -127,12 +128,12 @@ class Meter(Unmetered):
         """Tokens it may cost."""
         return self.cost.prompt_tokens + self.cost.completion_tokens
 
-    def limit_answer(self, *, has_quota: bool) -> None:
-        """Have the engine stop where the reservation ends, if it would not by itself."""
-        cost = self.cost
-        unbounded = cost.must_limit and has_quota
-        if cost.limit_field is not None and (self.reservation.clamped or unbounded):
-            each = self.reservation.granted_completion_tokens // cost.choices
+    def limit_answer(self) -> None:
+        """Have the engine stop where the reservation ends, as it would not by itself."""
+        cost, reservation = self.cost, self.reservation
+        matters = reservation.clamped or reservation.windows.limits_tokens
+        if cost.limit_field is not None and matters:
+            each = reservation.granted_completion_tokens // cost.choices
             self.changes[cost.limit_field] = max(1, each)
 
     def ask_for_usage(self, *, continuous: bool) -> None:
@@ -166,7 +167,18 @@ class Meter(Unmetered):
 
     def rate_lines(self) -> bytes:
         """What is left of the organization's tightest windows."""
-        return self.metering.rate_lines(self.organization)
+        tokens, tokens_left, requests, requests_left = self.reservation.windows.tightest()
+        now = self.metering.clock()
+        if NO_LIMIT in {tokens.limit, requests.limit}:
+            return self.metering.rate_lines(self.organization)
+        return _BOTH_LINES % (
+            requests.limit,
+            requests_left,
+            requests.end - now,
+            tokens.limit,
+            tokens_left if tokens_left > 0 else 0,  # noqa: FURB136 - the hot path
+            tokens.end - now,
+        )
 
     def progress(self, tap: Tap) -> None:
         """Note what an answer has cost so far, in case the router does not live to its end."""
@@ -184,8 +196,10 @@ class Meter(Unmetered):
     def _used(self, answered: Answered, tap: Tap) -> Usage:
         """As the engine told, or, where it has not told all, at least an event a token."""
         usage = tap.usage
+        if usage.prompt_tokens and answered.is_whole:
+            return usage
         continuous = self._asked is not None and self._asked.continuous
-        if not self.cost.prompt_tokens or (usage.total and (answered.is_whole or continuous)):
+        if not self.cost.prompt_tokens or (usage.total and continuous):
             return usage
         if answered.is_whole:
             self.metering.note_silent(answered.service.name)
@@ -210,7 +224,7 @@ class Metering:
         self._ledger = ledger
         self._fleet = fleet
         self._upstreams = upstreams
-        self._clock = clock
+        self.clock = clock
         self._frames = PromptFrames()
         self._silent: set[str] = set()
 
@@ -220,7 +234,7 @@ class Metering:
         Raises:
             InsufficientQuota: it does not fit in what is left.
         """
-        if is_true(wanted.fields.background):
+        if wanted.fields.background and is_true(wanted.fields.background):
             raise InvalidValue(
                 "`background` is not taken: an answer that is fetched later cannot be charged.",
                 param="background",
@@ -228,7 +242,7 @@ class Metering:
         cost = self._cost(wanted)
         outcome = self._reserve(organization, cost, clamp_to=cost.completion_tokens)
         if isinstance(outcome, Refusal) and outcome.kind is Kind.TOKENS:
-            if cost.exact:
+            if is_countable(wanted.path, wanted.fields, wanted.body):
                 return None
             outcome = self._reserve(organization, cost, clamp_to=cost.least_tokens)
         return self._opened(organization, wanted, cost, outcome)
@@ -250,10 +264,11 @@ class Metering:
         if isinstance(outcome, Refusal):
             raise self._refused(organization, outcome)
         meter = Meter(self, organization, wanted, cost, outcome)
-        has_quota = self._has_token_quota(organization)
-        meter.limit_answer(has_quota=has_quota)
-        if wanted.fields.streams and wanted.path.kind in {"chat", "completions"}:
-            meter.ask_for_usage(continuous=has_quota)
+        if outcome.clamped or cost.must_limit:
+            meter.limit_answer()
+        fields = wanted.fields
+        if fields.stream and fields.streams and wanted.path.kind in {"chat", "completions"}:
+            meter.ask_for_usage(continuous=outcome.windows.limits_tokens)
         return meter
 
     def _cost(self, wanted: Wanted, counted: int | None = None) -> Cost:
@@ -268,7 +283,7 @@ class Metering:
 
     def _reserve(self, organization: str, cost: Cost, clamp_to: int) -> Reservation | Refusal:
         return self._ledger.reserve(
-            organization, cost.prompt_tokens, cost.completion_tokens, self._clock(), clamp_to
+            organization, cost.prompt_tokens, cost.completion_tokens, self.clock(), clamp_to
         )
 
     async def _count(self, wanted: Wanted) -> int | None:
@@ -294,12 +309,12 @@ class Metering:
 
     def settle(self, meter: Meter, usage: Usage, told_prompt_tokens: int) -> None:
         """Charge `usage`, and learn from what the engine told of the prompt."""
-        self._ledger.settle(meter.reservation, usage, self._clock())
+        self._ledger.settle(meter.reservation, usage, self.clock())
         self._frames.learn(meter.wanted.model, meter.cost.prompt_tokens, told_prompt_tokens)
 
     def release(self, meter: Meter) -> None:
         """Charge nothing."""
-        self._ledger.release(meter.reservation, self._clock())
+        self._ledger.release(meter.reservation, self.clock())
 
     def note_silent(self, service: str) -> None:
         """Say, once a service, that its tokens are counted by events."""
@@ -307,14 +322,15 @@ class Metering:
             self._silent.add(service)
             _log.warning("usage_not_reported", service=service, counted_by="events")
 
-    def _has_token_quota(self, organization: str) -> bool:
-        return self._ledger.tightest(organization, self._clock()).tokens is not None
-
     def rate_lines(self, organization: str) -> bytes:
         """The `x-ratelimit-*` header lines of an organization; nothing for what has no limit."""
-        now = self._clock()
+        now = self.clock()
         tightest = self._ledger.tightest(organization, now)
-        return _lines(b"requests", tightest.requests, now) + _lines(b"tokens", tightest.tokens, now)
+        lines = b""
+        for form, window in ((_REQUEST_LINES, tightest.requests), (_TOKEN_LINES, tightest.tokens)):
+            if window is not None:
+                lines += form % (window.limit, window.remaining, window.resets_at - now)
+        return lines
 
     def _refused(self, organization: str, refusal: Refusal) -> InsufficientQuota:
         when = f"{refusal.kind} a {refusal.period}"
@@ -322,17 +338,21 @@ class Metering:
             f"The quota of {refusal.limit} {when} of organization `{organization}` is used up: "
             f"{refusal.used} used, {refusal.reserved} reserved by running requests, "
             f"{refusal.requested} needed for this one. It ends at {_utc(refusal.resets_at)}.",
-            retry_after_s=refusal.retry_after_s(self._clock()),
+            retry_after_s=refusal.retry_after_s(self.clock()),
         )
 
 
-def _lines(kind: bytes, window: WindowUsage | None, now: float) -> bytes:
-    if window is None:
-        return b""
+def _lines_of(kind: bytes) -> bytes:
+    """The three lines of a kind, to be filled with limit, remaining and seconds until the reset."""
     return (
-        b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %ds\r\n"
-        % (kind, window.limit or 0, kind, window.remaining or 0, kind, window.resets_at - now)
-    )
+        b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\n"
+        b"x-ratelimit-reset-%b: %%ds\r\n"
+    ) % (kind, kind, kind)
+
+
+_REQUEST_LINES = _lines_of(b"requests")
+_TOKEN_LINES = _lines_of(b"tokens")
+_BOTH_LINES = _REQUEST_LINES + _TOKEN_LINES
 
 
 def _utc(seconds: float) -> str:

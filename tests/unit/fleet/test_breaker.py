@@ -118,7 +118,6 @@ def test_taking_a_closed_one_changes_nothing():
     assert after_take(CLOSED) is CLOSED
 
 
-@pytest.mark.xfail(strict=True, reason="jitter is added after the bound: up to 1.1 times max_s")
 @given(jitter=st.floats(-1, 1), ejections=st.integers(0, 40))
 @example(jitter=1.0, ejections=20)
 def test_no_ejection_is_longer_than_the_longest(jitter, ejections):

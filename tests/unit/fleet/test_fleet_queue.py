@@ -98,11 +98,6 @@ async def test_a_slot_that_comes_as_the_client_leaves_goes_to_the_next():
     assert fleet.queued == {}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=RecursionError,
-    reason="a slot given to a cancelled ticket is released while it heads the line: without end",
-)
 async def test_a_client_that_leaves_as_the_slot_comes_back_is_passed_over():
     fleet, (lease,), (leaves, stays) = await full(ticket(), ticket())
     leaves.cancel()
@@ -112,7 +107,6 @@ async def test_a_client_that_leaves_as_the_slot_comes_back_is_passed_over():
     assert fleet.queued == {}
 
 
-@pytest.mark.xfail(strict=True, raises=RecursionError, reason="the same with nobody else in line")
 async def test_a_slot_that_nobody_wants_any_more_is_free():
     fleet, (lease,), (leaves,) = await full(ticket())
     leaves.cancel()
@@ -121,7 +115,6 @@ async def test_a_slot_that_nobody_wants_any_more_is_free():
     assert fleet.take("m").service.in_flight == 1
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="a model without members has no turn")
 def test_a_model_that_has_just_gone_is_no_healthy_backend():
     fleet = build(spec("a"))
     fleet.publish("yaml", [])
@@ -129,7 +122,6 @@ def test_a_model_that_has_just_gone_is_no_healthy_backend():
         fleet.take("m")
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="a model without members has no turn")
 async def test_whoever_waits_for_a_model_that_goes_is_told():
     fleet, _, (task,) = await full(ticket())
     fleet.publish("yaml", [])
@@ -137,7 +129,6 @@ async def test_whoever_waits_for_a_model_that_goes_is_told():
         await task
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="a model without members has no turn")
 async def test_whoever_waits_for_a_model_that_its_engine_no_longer_lists_is_told():
     fleet = build(spec("a", None, max_concurrency=1), healthy=False)
     fleet.set_health(named(fleet, "a"), HEALTHY, [card("m")])
@@ -209,18 +200,15 @@ async def beside_one_that_failed_there(organization: str) -> asyncio.Task[Lease]
     return newcomer
 
 
-@pytest.mark.xfail(strict=True, reason="joining the line does not look at the slots that are free")
 async def test_no_slot_stays_free_while_another_organization_waits_that_can_use_it():
     assert (await beside_one_that_failed_there("p")).done()
 
 
-@pytest.mark.xfail(strict=True, reason="who heads a line and can not use a slot blocks the line")
 async def test_no_slot_stays_free_while_the_next_in_line_can_use_it():
     """Without keys everybody is in one line."""
     assert (await beside_one_that_failed_there("o")).done()
 
 
-@pytest.mark.xfail(strict=True, reason="a breaker that closes serves nobody: the next sweep does")
 async def test_whoever_waits_is_served_as_soon_as_a_trial_has_succeeded():
     fleet = build(spec("a", max_concurrency=2), spec("b", max_concurrency=1))
     a = named(fleet, "a")
@@ -242,9 +230,6 @@ async def test_a_higher_priority_is_served_before_who_came_earlier():
     assert (low.done(), high.done()) == (False, True)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="each release ends in a look in vain that tops up everybody's deficit"
-)
 async def test_a_dear_and_a_cheap_organization_share_a_slot_by_tokens():
     dear = [ticket("dear", MOST) for _ in range(20)]
     cheap = [ticket("cheap", 256) for _ in range(300)]
@@ -368,9 +353,6 @@ def test_no_slot_is_lost_or_handed_out_twice_and_nobody_is_forgotten(steps):
     asyncio.run(play())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a client that leaves as a slot comes back: recursion without end"
-)
 @given(st.lists(STEPS, max_size=12))
 @example([[("take", 0)] * 3, [("wait", 0)], [("cancel", 0), ("release", 0)]])
 def test_the_same_where_several_steps_come_in_one_turn_of_the_loop(turns):

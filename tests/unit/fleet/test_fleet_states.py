@@ -177,9 +177,6 @@ def test_a_trial_that_told_nothing_lets_the_next_one_through(clock):
     assert fleet.take("m", [b]).service is a
 
 
-@pytest.mark.xfail(
-    strict=True, reason="whatever request tells nothing frees the trial, not the trial alone"
-)
 def test_an_older_request_that_ends_does_not_let_a_second_trial_through(clock):
     fleet, a, b = pair()
     older = fleet.take("m", [b])
@@ -299,6 +296,5 @@ def test_a_model_of_which_nobody_told_has_no_context_length():
     assert lengths(a=512).context_length("other") is None
 
 
-@pytest.mark.xfail(strict=True, reason="a service that has not told is left out of the longest")
 def test_where_one_has_not_told_no_length_is_a_bound():
     assert lengths(a=512, b=None).context_length("m") is None

@@ -155,9 +155,6 @@ def test_dear_and_cheap_requests_get_equal_tokens():
     assert abs(tokens["dear"] - tokens["cheap"]) <= QUANTUM_TOKENS + MOST
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a look that finds no slot tops up everybody's deficit: one request each"
-)
 def test_looking_for_a_slot_in_vain_changes_nobodys_turn():
     """Each slot that comes back is followed by such a look: one that finds no further slot."""
     room = room_of(*(ticket("big", MOST) for _ in range(50)))

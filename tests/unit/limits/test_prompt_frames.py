@@ -49,7 +49,6 @@ def test_models_beyond_the_bound_are_not_remembered(monkeypatch):
     assert len(frames._frames) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="a full table stops the models that are in it from rising")
 def test_a_model_that_is_known_goes_on_learning_when_the_table_is_full(monkeypatch):
     monkeypatch.setattr(estimate, "_MAX_MODELS", 1)
     frames = PromptFrames()

@@ -141,9 +141,6 @@ async def test_whoever_stops_waiting_closes_the_connection():
     assert silent.aborted
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a connection that is in the pool again, perhaps another's, is aborted"
-)
 async def test_a_connection_whose_answer_has_ended_is_left_alone_by_a_cancel_of_that_moment():
     line = Line()
     task = asyncio.create_task(ask(Engine(line), HEAD, BODY))
