@@ -187,6 +187,20 @@ def test_an_older_request_that_ends_does_not_let_a_second_trial_through(clock):
     assert {fleet.take("m").service.name for _ in range(4)} == {"b"}
 
 
+@pytest.mark.xfail(
+    strict=True, reason="whoever was taken after a single failure is taken for a trial, too"
+)
+def test_nor_does_one_that_was_taken_after_a_first_failure(clock):
+    fleet, a, b = pair()
+    fail(fleet, a, 1)
+    older = fleet.take("m", [b])
+    fail(fleet, a, 2)
+    clock.now += 5
+    assert fleet.take("m", [b]).service is a
+    older.release()
+    assert {fleet.take("m").service.name for _ in range(4)} == {"b"}
+
+
 def test_the_end_of_an_ejection_is_seen_by_the_review(clock):
     fleet, a, _ = pair()
     fail(fleet, a)
@@ -298,3 +312,25 @@ def test_a_model_of_which_nobody_told_has_no_context_length():
 
 def test_where_one_has_not_told_no_length_is_a_bound():
     assert lengths(a=512, b=None).context_length("m") is None
+
+
+def test_a_service_that_tells_later_changes_the_length():
+    fleet = lengths(a=512, b=None)
+    fleet.context_length("m")
+    fleet.set_health(named(fleet, "b"), HEALTHY, [card("m", max_model_len=1024)])
+    assert fleet.context_length("m") == 1024
+
+
+def test_a_service_that_comes_up_without_telling_unbounds_the_length():
+    fleet = lengths(a=512, b=None)
+    fleet.set_health(named(fleet, "b"), UNHEALTHY)
+    assert fleet.context_length("m") == 512
+    fleet.set_health(named(fleet, "b"), HEALTHY)
+    assert fleet.context_length("m") is None
+
+
+def test_a_service_that_is_gone_counts_no_more_for_the_length():
+    fleet = lengths(a=512, b=1024)
+    fleet.context_length("m")
+    fleet.publish("yaml", [spec("a")])
+    assert fleet.context_length("m") == 512
