@@ -75,7 +75,7 @@ class SqliteLedger(MemoryLedger):
         """Keep the disk up to date, and mend what was leaked."""
         checkpoint_at = leaks_at = 0.0
         while True:
-            await self._sleep()
+            await self._sleep(checkpoint_at - time.monotonic())
             now = self._clock()
             elapsed = time.monotonic()
             if elapsed >= checkpoint_at:
@@ -115,10 +115,10 @@ class SqliteLedger(MemoryLedger):
         self._unsaved.add(windows)
         self._woken.set()
 
-    async def _sleep(self) -> None:
+    async def _sleep(self, longest_s: float) -> None:
         """Until the next checkpoint, or shortly after something was settled."""
         try:
-            async with asyncio.timeout(_CHECKPOINT_S):
+            async with asyncio.timeout(max(0.0, longest_s)):
                 await self._woken.wait()
         except TimeoutError:
             return

@@ -92,11 +92,16 @@ class Pipeline:
     def _forward(
         self, exchange: Exchange, identity: Identity, wanted: Wanted, meter: Unmetered
     ) -> None:
+        try:
+            body = wanted.with_changes(meter.changes)
+        except RouterError:
+            meter.close(None)
+            raise
         call = Call(
             wanted.path,
             wanted.model,
             exchange.request_id,
-            wanted.with_changes(meter.changes),
+            body,
             exchange.lines,
             self._limits(),
             exchange.started,

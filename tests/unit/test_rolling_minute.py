@@ -12,9 +12,17 @@ NOTHING = {"response_time": 0.0, "ttft": 0.0, "tokens_per_second": 0.0}
 
 
 def minute(*rows) -> RollingMinute:
+    """Of (ended, duration, time to first byte or None, tokens)."""
     rolling = RollingMinute()
-    for row in rows:
-        rolling.add(*row)
+    for now, duration_s, first_s, tokens in rows:
+        rolling.add(
+            now,
+            count=1,
+            duration_s=duration_s,
+            first_count=int(first_s is not None),
+            first_s=first_s or 0.0,
+            tokens=tokens,
+        )
     return rolling
 
 
@@ -26,6 +34,13 @@ def test_without_requests_everything_is_zero(now):
 def test_means_are_over_requests():
     means = minute((100, 2.0, 0.5, 10), (101, 4.0, 1.5, 20)).means(102)
     assert means == {"response_time": 3.0, "ttft": 1.0, "tokens_per_second": 0.5}
+
+
+def test_many_requests_at_once_count_as_one_by_one():
+    many = RollingMinute()
+    many.add(100, count=3, duration_s=9.0, first_count=2, first_s=1.0, tokens=30)
+    one_by_one = minute((100, 2.0, 0.25, 10), (100, 3.0, 0.75, 10), (100, 4.0, None, 10))
+    assert many.means(101) == one_by_one.means(101)
 
 
 def test_a_request_without_a_first_byte_does_not_count_for_the_time_to_it():

@@ -95,7 +95,7 @@ def test_a_stream_that_is_left_early_stops_the_engine(fleet, client):
 
 def test_a_tool_is_called(fleet, client):
     answer = client.chat.completions.create(
-        model=fleet.model, messages=HELLO, max_tokens=60, tools=[TOOL],
+        model=fleet.model, messages=HELLO, max_tokens=200, temperature=0, tools=[TOOL],
         tool_choice={"type": "function", "function": {"name": "get_weather"}},
     )  # fmt: skip
     [call] = answer.choices[0].message.tool_calls
@@ -106,7 +106,7 @@ def test_a_tool_is_called(fleet, client):
 
 def test_a_streamed_tool_call_is_put_together(fleet, client):
     stream = client.chat.completions.create(
-        model=fleet.model, messages=HELLO, max_tokens=60, tools=[TOOL], stream=True,
+        model=fleet.model, messages=HELLO, max_tokens=200, temperature=0, tools=[TOOL], stream=True,
         tool_choice={"type": "function", "function": {"name": "get_weather"}},
     )  # fmt: skip
     deltas = [c.choices[0].delta.tool_calls for c in stream if c.choices]

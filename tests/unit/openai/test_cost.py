@@ -2,51 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from router.openai.body import read_fields
 from router.openai.cost import (
     FRAME_TOKENS,
     MEDIA_TOKENS,
     UNKNOWN_CONTEXT_TOKENS,
-    Cost,
-    is_countable,
-    most,
 )
-from router.openai.paths import BY_UPSTREAM, INFERENCE_PATHS
 
 CONTEXT = 32_768
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
-HELLO = [{"role": "user", "content": "hello"}]
-LINK = {"type": "image_url", "image_url": {"url": "http://a/b.png"}}
-
-
-def cost_of(
-    path: str, body: dict[str, Any] | bytes, context: int | None = CONTEXT, **more: Any
-) -> Cost:
-    raw = body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode()
-    row = INFERENCE_PATHS[path]
-    fields = read_fields(raw)
-    return most(row, fields, raw, context=context, **{"frame": FRAME_TOKENS, **more})
-
-
-def countable(path: str, body: dict[str, Any] | bytes) -> bool:
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return is_countable(INFERENCE_PATHS[path], read_fields(raw), raw)
-
-
-def chat(context: int | None = CONTEXT, **fields: Any) -> Cost:
-    return cost_of(CHAT, {"model": "m", "messages": HELLO, **fields}, context)
-
-
-def completions(context: int | None = CONTEXT, **fields: Any) -> Cost:
-    return cost_of(COMPLETIONS, {"model": "m", "prompt": "hello", **fields}, context)
-
+from unit.openai.cost_fakes import (
+    CHAT,
+    COMPLETIONS,
+    CONTEXT,
+    HELLO,
+    LINK,
+    chat,
+    completions,
+    cost_of,
+    countable,
+)
 
 # -- the prompt --------------------------------------------------------------------------------
 
@@ -258,216 +235,3 @@ def test_an_answer_must_be_let_have_what_the_client_asks_for_at_least():
     """The engine refuses a limit below `min_tokens`: better a 429 than its 400."""
     assert chat(max_tokens=100, min_tokens=40, n=2).least_tokens == 80
     assert chat(max_tokens=100).least_tokens == 1
-
-
-# -- completions -------------------------------------------------------------------------------
-
-
-def test_a_completion_without_a_limit_has_sixteen_tokens():
-    assert completions().completion_tokens == 16
-
-
-def test_a_completion_whose_limit_is_null_may_fill_the_context():
-    cost = completions(max_tokens=None)
-    assert cost.prompt_tokens + cost.completion_tokens == CONTEXT
-
-
-@pytest.mark.parametrize(
-    ("prompt", "count"),
-    [
-        ("a", 1),
-        ([1, 2, 3], 1),
-        ([[1, 2], [3], [4]], 3),
-        (["a", "b", "c"], 3),
-        (['"', "[", '\\"'], 3),
-        ([""], 1),
-        ([], 1),
-    ],
-)
-def test_every_prompt_of_a_list_is_answered(prompt, count):
-    cost = completions(prompt=prompt, max_tokens=10, n=2)
-    assert cost.choices >= 2 * count
-    assert cost.completion_tokens >= 20 * count
-
-
-@given(st.lists(st.text(max_size=5), min_size=1, max_size=20), st.booleans())
-def test_no_list_of_texts_has_more_prompts_than_were_counted(texts, ascii_only):
-    raw = json.dumps({"model": "m", "prompt": texts, "max_tokens": 1}, ensure_ascii=ascii_only)
-    assert cost_of(COMPLETIONS, raw.encode("utf-8", "replace")).choices >= len(texts)
-
-
-@given(st.lists(st.lists(st.integers(0, 10**5), min_size=1, max_size=9), min_size=1, max_size=9))
-def test_no_list_of_token_ids_is_dearer_than_its_bytes(prompts):
-    cost = completions(prompt=prompts, max_tokens=3)
-    assert cost.choices >= len(prompts)
-    assert cost.prompt_tokens >= sum(map(len, prompts)) + len(prompts)
-    assert cost.completion_tokens >= 3 * len(prompts)
-
-
-@pytest.mark.xfail(strict=True, reason="`prompt_embeds` are prompts too, and not counted")
-def test_prompts_given_as_embeddings_are_answered_too():
-    cost = completions(prompt=None, prompt_embeds=["AAAA", "BBBB"], max_tokens=10)
-    assert cost.completion_tokens >= 20
-
-
-# -- paths without an answer -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", ["/tokenize", "/detokenize", "/v1/messages/count_tokens"])
-def test_counting_tokens_costs_none(path):
-    assert cost_of(path, {"model": "m", "prompt": "x" * 999}) == Cost(0, 0)
-
-
-@pytest.mark.parametrize(
-    "path", ["/v1/embeddings", "/pooling", "/classify", "/v1/rerank", "/v1/score"]
-)
-def test_what_generates_nothing_costs_its_prompt_alone(path):
-    cost = cost_of(path, {"model": "m", "input": "hello", "max_tokens": 999, "n": 9})
-    assert (cost.completion_tokens, cost.limit_field) == (0, None)
-    assert cost.prompt_tokens >= len("hello")
-
-
-QUERY = "q" * 500
-
-
-@pytest.mark.xfail(strict=True, reason="a medium in the query is counted once")
-def test_a_picture_that_is_asked_about_counts_once_for_each_document():
-    cost = cost_of(
-        "/v1/rerank", {"model": "m", "query": {"content": [LINK]}, "documents": ["d"] * 9}
-    )
-    assert cost.prompt_tokens >= 9 * MEDIA_TOKENS
-
-
-@pytest.mark.parametrize(
-    ("path", "fields"),
-    [
-        ("/v1/rerank", {"query": QUERY, "documents": ["d"] * 40}),
-        ("/v1/score", {"text_1": QUERY, "text_2": ["d"] * 40}),
-    ],
-)
-def test_a_query_counts_once_for_each_document(path, fields):
-    assert cost_of(path, {"model": "m", **fields}).prompt_tokens >= 40 * len(QUERY)
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"queries": QUERY, "documents": ["d"] * 40},
-        {"queries": QUERY, "items": ["d"] * 40},
-        {"data_1": QUERY, "data_2": ["d"] * 40},
-    ],
-)
-def test_a_query_of_another_name_counts_once_for_each_document(fields):
-    assert cost_of("/v1/score", {"model": "m", **fields}).prompt_tokens >= 40 * len(QUERY)
-
-
-@pytest.mark.parametrize(
-    ("path", "fields"),
-    [
-        ("/v1/rerank", {"query": "q", "documents": ["d"] * 40}),
-        ("/v1/score", {"text_1": "q", "text_2": ["d"] * 40}),
-    ],
-)
-def test_an_instruction_counts_once_for_each_document(path, fields):
-    cost = cost_of(path, {"model": "m", "instruction": QUERY, **fields})
-    assert cost.prompt_tokens >= 40 * len(QUERY)
-
-
-def test_a_template_counts_once_for_each_document():
-    """Forty documents under a template of 90 tokens, as rerankers that are chat models have it."""
-    cost = cost_of("/v1/rerank", {"model": "m", "query": "q", "documents": ["d"] * 40})
-    assert cost.prompt_tokens >= 40 * (90 + 2)
-
-
-# -- responses, audio --------------------------------------------------------------------------
-
-
-def test_a_response_that_goes_on_from_another_may_have_any_prompt():
-    body = {"model": "m", "input": "go on", "previous_response_id": "resp_1"}
-    assert cost_of("/v1/responses", {**body, "max_output_tokens": 5}).prompt_tokens == CONTEXT
-
-
-def audio(size: int, context: int | None) -> Cost:
-    row = BY_UPSTREAM["/v1/audio/transcriptions"]
-    return most(row, read_fields(b"{}"), b"x" * size, context=context, frame=FRAME_TOKENS)
-
-
-def test_a_short_recording_is_taken_for_a_context_and_an_answer_that_fills_it():
-    cost = audio(20_000, 448)
-    assert (cost.prompt_tokens, cost.completion_tokens, cost.limit_field) == (448, 448, None)
-    assert audio(20_000, None).completion_tokens == UNKNOWN_CONTEXT_TOKENS
-
-
-def test_a_recording_of_many_pieces_has_an_answer_for_each():
-    """25 MB are at least 13 minutes of speech at 256 kbit/s: 26 pieces of half a minute."""
-    assert audio(25_000_000, 448).completion_tokens >= 26 * 448
-
-
-def test_all_of_a_recording_must_fit_for_nothing_in_its_form_bounds_the_answer():
-    cost = audio(25_000_000, 448)
-    assert cost.least_tokens == cost.completion_tokens
-
-
-# -- all of it against an engine at its worst --------------------------------------------------
-
-MESSAGES = st.lists(
-    st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": st.text()}),
-    max_size=6,
-)
-
-
-def worst_prompt(messages: list[dict[str, str]]) -> int:
-    """A token a byte; six for each message and forty for a default system prompt."""
-    return 40 + sum(6 + len(m["content"].encode("utf-8", "replace")) for m in messages)
-
-
-@given(
-    messages=MESSAGES,
-    share=st.floats(0, 1),
-    limit=st.none() | st.integers(1, 2000),
-    n=st.none() | st.integers(1, 5),
-    context=st.integers(64, 2000),
-    left=st.integers(0, 5000),
-    exact=st.booleans(),
-)
-def test_no_chat_that_an_engine_answers_runs_past_what_was_held(
-    messages, share, limit, n, context, left, exact
-):
-    """Whole or clamped to what is left, by the bytes or by the engine's own count of the prompt."""
-    told = {"max_tokens": limit, "n": n}
-    body = {"model": "m", "messages": messages} | {k: v for k, v in told.items() if v is not None}
-    prompt = int(worst_prompt(messages) * share)
-    cost = cost_of(CHAT, body, context, counted=prompt if exact else None)
-    held_answer = min(cost.completion_tokens, left - cost.prompt_tokens)
-    if held_answer < cost.choices:
-        return  # refused
-    if held_answer < cost.completion_tokens:
-        limit = max(1, held_answer // cost.choices)
-    if prompt >= context or (limit is not None and prompt + limit > context):
-        return  # the engine refuses
-    answer = min(limit if limit is not None else context, context - prompt) * (n or 1)
-    assert prompt + answer <= cost.prompt_tokens + held_answer
-
-
-@given(
-    prompts=st.lists(st.text(max_size=20), min_size=1, max_size=5),
-    limit=st.none() | st.integers(1, 200),
-    n=st.integers(1, 4),
-    context=st.integers(16, 300),
-    left=st.integers(0, 3000),
-)
-def test_no_completions_that_an_engine_answers_run_past_what_was_held(
-    prompts, limit, n, context, left
-):
-    body = {"model": "m", "prompt": prompts, "n": n}
-    cost = cost_of(COMPLETIONS, body if limit is None else {**body, "max_tokens": limit}, context)
-    held_answer = min(cost.completion_tokens, left - cost.prompt_tokens)
-    if held_answer < cost.choices:
-        return
-    each = 16 if limit is None else limit
-    if held_answer < cost.completion_tokens:
-        each = max(1, held_answer // cost.choices)
-    sizes = [1 + len(text.encode("utf-8", "replace")) for text in prompts]
-    if any(size + each > context for size in sizes):
-        return
-    assert sum(sizes) + each * n * len(prompts) <= cost.prompt_tokens + held_answer
