@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test coverage check format bench clean
+.PHONY: help setup run serve test coverage check format bench chaos soak clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ format: $(READY) ## Put the code in form.
 
 bench: $(READY) ## CPU a request and an event, beside nginx and a direct connection.
 	$(BIN)/python -m bench
+
+chaos: $(READY) ## Hostile engines and clients: make chaos SEED=1 N=5000.
+	PYTHONPATH=tests $(BIN)/python -m e2e.chaos --seed $(or $(SEED),1) --count $(or $(N),5000)
+
+soak: $(READY) ## Mixed load for a time: make soak MINUTES=20.
+	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),20)
 
 clean: ## Remove what the other targets made.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

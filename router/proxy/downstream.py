@@ -275,6 +275,7 @@ class ClientConnection(asyncio.Protocol):
         elif self._queue or self._ahead:
             # Not from within this answer's own callback: a client that sends many requests ahead
             # must not grow the stack with them.
+            self._due = 0.0
             self._downstream.loop.call_soon(self._go_on)
         else:
             self._await_more()
@@ -298,6 +299,8 @@ class ClientConnection(asyncio.Protocol):
             self._await_more()
             self.data_received(ahead)
         else:
+            # What it waited for the answers before it is no time that an engine took.
+            self._queue[0].started = monotonic()
             self._next()
 
     # -- ends ----------------------------------------------------------------------------------

@@ -28,7 +28,6 @@ class Attempt:
         act: what it was to do.
         shown: what of that the client may see: without the usage that it did not ask for.
         at: monotonic time at which the request was whole.
-        written: bytes handed to the kernel.
         done: every piece has been written, and the end done.
         disturbed: the weather was at it, so it may not have got through.
         left_at: when the router closed the connection before it was done; 0.0 else.
@@ -38,7 +37,6 @@ class Attempt:
     act: Act
     shown: bytes
     at: float
-    written: int = 0
     done: bool = False
     disturbed: bool = False
     left_at: float = 0.0
@@ -241,7 +239,8 @@ class _Connection(asyncio.Protocol):
                 continue
             await self._writable.wait()
             await self._engine.weather.thawed.wait()
-            attempt.written += len(piece)
+            if self.transport.is_closing():
+                return
             self.transport.write(piece)
         match attempt.act.end:
             case End.STALL:

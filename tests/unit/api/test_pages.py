@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 
 import pytest
-from aiohttp.test_utils import make_mocked_request
 
-from router.api.pages import StatusPages, timestamp
+from router.api.pages import Condition, StatusPages, timestamp
+from unit.api.asking import asking
 from unit.fleet.fleet_fakes import UNHEALTHY, build, named, spec
 
-REQUEST = make_mocked_request("GET", "/")
+REQUEST = asking()
 
 
-def pages(fleet, *, phase="running", admin=False) -> StatusPages:
+def pages(fleet, *, phase="running", error: str | None = None, admin=False) -> StatusPages:
     rows = [{"id": "acme"}]
-    return StatusPages(fleet, fleet._metrics, lambda: phase, lambda: rows, lambda _: admin)
+    condition = Condition(phase, 3, error)
+    return StatusPages(fleet, fleet._metrics, lambda: condition, lambda: rows, lambda _: admin)
 
 
-async def read(page) -> tuple[int, dict]:
-    answer = await page(REQUEST)
+def read(page) -> tuple[int, dict]:
+    answer = page(REQUEST)
     assert answer.content_type == "application/json"
     return answer.status, json.loads(answer.body)
 
@@ -40,55 +41,64 @@ def two(*down: str):
         (["a", "b"], 503, "unhealthy", "0/2"),
     ],
 )
-async def test_health_is_200_while_one_service_is_healthy(down, status, word, count):
-    code, page = await read(pages(two(*down)).health)
+def test_health_is_200_while_one_service_is_healthy(down, status, word, count):
+    code, page = read(pages(two(*down)).health)
     assert (code, page["status"], page["healthy_services"]) == (status, word, count)
 
 
-async def test_health_without_services_is_unhealthy():
-    assert (await read(pages(build()).health))[0] == 503
+def test_health_without_services_is_unhealthy():
+    assert (read(pages(build()).health))[0] == 503
 
 
-async def test_health_lists_groups_with_the_urls_of_their_healthy_members():
-    _, page = await read(pages(two("a")).health)
+def test_health_lists_groups_with_the_urls_of_their_healthy_members():
+    _, page = read(pages(two("a")).health)
     assert page["backends"] == {"g": ["http://b:8000"]}
 
 
-async def test_a_group_without_a_healthy_member_is_listed_empty():
-    _, page = await read(pages(two("a", "b")).health)
+def test_a_group_without_a_healthy_member_is_listed_empty():
+    _, page = read(pages(two("a", "b")).health)
     assert page["backends"] == {"g": []}
 
 
-async def test_a_draining_service_does_not_count_for_health():
+def test_a_draining_service_does_not_count_for_health():
     fleet = two()
     fleet.take("m")
     fleet.publish("yaml", [spec("b", group="g")])
-    _, page = await read(pages(fleet).health)
+    _, page = read(pages(fleet).health)
     assert page["healthy_services"] == "1/1"
 
 
 @pytest.mark.parametrize(("phase", "word"), [("running", "running"), ("draining", "draining")])
-async def test_health_says_whether_the_router_drains(phase, word):
-    _, page = await read(pages(two(), phase=phase).health)
+def test_health_says_whether_the_router_drains(phase, word):
+    _, page = read(pages(two(), phase=phase).health)
     assert page["router"] == word
-    assert page.keys() == {"status", "router", "healthy_services", "timestamp", "backends"}
+    assert page.keys() == {
+        "status", "router", "healthy_services", "timestamp", "backends", "generation",
+        "last_reload_error",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [None, "server.port: must be 1-65535"])
+def test_health_tells_the_configuration_that_runs_and_why_a_newer_one_does_not(error):
+    status, page = read(pages(two(), error=error).health)
+    assert (status, page["generation"], page["last_reload_error"]) == (200, 3, error)
 
 
 @pytest.mark.parametrize("phase", ["starting", "running", "draining"])
-async def test_live_is_200_in_every_phase(phase):
-    assert (await read(pages(build(), phase=phase).live))[0] == 200
+def test_live_is_200_in_every_phase(phase):
+    assert (read(pages(build(), phase=phase).live))[0] == 200
 
 
 @pytest.mark.parametrize(
     ("phase", "status"), [("starting", 503), ("running", 200), ("draining", 503)]
 )
-async def test_ready_is_503_while_starting_or_draining(phase, status):
-    assert (await read(pages(two(), phase=phase).ready))[0] == status
+def test_ready_is_503_while_starting_or_draining(phase, status):
+    assert (read(pages(two(), phase=phase).ready))[0] == status
 
 
-async def test_services_tells_every_field_of_the_contract():
+def test_services_tells_every_field_of_the_contract():
     fleet = build(spec("a", gpu="1", weight=2, max_concurrency=6))
-    _, page = await read(pages(fleet).services)
+    _, page = read(pages(fleet).services)
     (row,) = page["services"]
     assert page["total"] == 1
     assert row.keys() >= {
@@ -100,22 +110,22 @@ async def test_services_tells_every_field_of_the_contract():
     assert row["last_check"] == "1970-01-01T00:16:40Z"
 
 
-async def test_services_shows_what_drains():
+def test_services_shows_what_drains():
     fleet = build(spec("a"))
     fleet.take("m")
     fleet.publish("yaml", [])
-    _, page = await read(pages(fleet).services)
+    _, page = read(pages(fleet).services)
     assert [(row["state"], row["in_flight"]) for row in page["services"]] == [("draining", 1)]
 
 
-async def test_no_page_shows_an_engines_key():
+def test_no_page_shows_an_engines_key():
     fleet = build(spec("a", api_key="sk-secret"))
     for page in (pages(fleet).services, pages(fleet).stats, pages(fleet).health):
-        assert b"sk-secret" not in (await page(REQUEST)).body
+        assert b"sk-secret" not in (page(REQUEST)).body
 
 
-async def test_stats_tells_every_field_of_the_contract():
-    _, page = await read(pages(two("a")).stats)
+def test_stats_tells_every_field_of_the_contract():
+    _, page = read(pages(two("a")).stats)
     assert (page["total_services"], page["healthy_services"]) == (2, 1)
     assert page["uptime_s"] >= 0
     for row in page["services"]:
@@ -126,8 +136,8 @@ async def test_stats_tells_every_field_of_the_contract():
 
 
 @pytest.mark.parametrize("admin", [True, False])
-async def test_organizations_are_shown_to_the_admin_alone(admin):
-    _, page = await read(pages(two(), admin=admin).stats)
+def test_organizations_are_shown_to_the_admin_alone(admin):
+    _, page = read(pages(two(), admin=admin).stats)
     assert page.get("organizations") == ([{"id": "acme"}] if admin else None)
 
 
@@ -136,10 +146,9 @@ async def test_organizations_are_shown_to_the_admin_alone(admin):
     [("", "text/plain"), ("*/*", "text/plain"),
      ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text")],
 )  # fmt: skip
-async def test_metrics_are_in_the_format_that_is_asked_for(accept, content_type):
-    request = make_mocked_request("GET", "/metrics", headers={"Accept": accept})
-    answer = await pages(two()).metrics(request)
-    assert answer.headers["content-type"].startswith(content_type)
+def test_metrics_are_in_the_format_that_is_asked_for(accept, content_type):
+    answer = pages(two()).metrics(asking("/metrics", (b"accept", accept.encode())))
+    assert answer.content_type.startswith(content_type)
     assert b"router_build_info" in answer.body
 
 

@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-from unittest.mock import Mock
 
 import pytest
-from aiohttp.test_utils import make_mocked_request
-from multidict import CIMultiDict
 
 from router.api.access import StatusGuard
 from router.config.settings import ServerSettings
 from router.errors import AuthenticationError, InvalidApiKey, MissingApiKey
+from unit.api.asking import asking
 
 KEY = "admin-key"
 SHA = hashlib.sha256(KEY.encode()).hexdigest()
 PROXY = "172.16.0.9"
 
 
-def guard(**settings) -> StatusGuard:
-    settings = {"admin_key_sha256": SHA, "trusted_proxies": ["172.16.0.0/12"]} | settings
-    return StatusGuard(lambda: ServerSettings(**settings))
-
-
-def asked(peer: str, *headers: tuple[str, str]):
-    """A request from `peer`."""
-    transport = Mock()
-    transport.get_extra_info = lambda name, default=None: (
-        (peer, 4711) if name == "peername" else default
+def server(**settings) -> ServerSettings:
+    return ServerSettings(
+        **{"admin_key_sha256": SHA, "trusted_proxies": ["172.16.0.0/12"]} | settings
     )
-    return make_mocked_request("GET", "/metrics", CIMultiDict(headers), transport=transport)
 
 
-def bearer(key: str) -> tuple[str, str]:
-    return "Authorization", f"Bearer {key}"
+def guard(**settings) -> StatusGuard:
+    return StatusGuard(lambda: server(**settings))
 
 
-def forwarded(*addresses: str) -> tuple[str, str]:
-    return "X-Forwarded-For", ", ".join(addresses)
+def asked(peer: str, *headers: tuple[bytes, bytes]):
+    """A request from `peer`."""
+    return asking("/metrics", *headers, peer=peer, settings=server())
+
+
+def authorization(value: str) -> tuple[bytes, bytes]:
+    return b"authorization", value.encode("utf-8", "surrogateescape")
+
+
+def forwarded(*addresses: str) -> tuple[bytes, bytes]:
+    return b"x-forwarded-for", ", ".join(addresses).encode()
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
@@ -62,7 +61,7 @@ def test_loopback_does_not_pass_where_it_is_not_allowed():
 
 @pytest.mark.parametrize("value", [f"Bearer {KEY}", f"bearer {KEY}", f"Bearer  {KEY} "])
 def test_the_admin_key_passes_from_anywhere(value):
-    guard().check(asked("203.0.113.7", ("Authorization", value)))
+    guard().check(asked("203.0.113.7", authorization(value)))
 
 
 @pytest.mark.parametrize(
@@ -70,23 +69,19 @@ def test_the_admin_key_passes_from_anywhere(value):
 )
 def test_another_key_does_not_pass(value):
     with pytest.raises(InvalidApiKey):
-        guard().check(asked("203.0.113.7", ("Authorization", value)))
+        guard().check(asked("203.0.113.7", authorization(value)))
 
 
 def test_without_an_admin_key_nobody_is_admin():
     refusing = guard(admin_key_sha256=None)
-    assert not refusing.is_admin(asked("127.0.0.1", bearer("")))
+    assert not refusing.is_admin(asked("127.0.0.1", authorization("Bearer ")))
     with pytest.raises(InvalidApiKey):
-        refusing.check(asked("203.0.113.7", bearer(KEY)))
+        refusing.check(asked("203.0.113.7", authorization(f"Bearer {KEY}")))
 
 
-@pytest.mark.xfail(
-    strict=True, raises=UnicodeEncodeError, reason="bytes that are no UTF-8 end as a 500"
-)
 def test_a_key_of_any_bytes_is_only_a_wrong_key():
-    """aiohttp gives bytes that are no UTF-8 as lone surrogates."""
     with pytest.raises(AuthenticationError):
-        guard().check(asked("203.0.113.7", bearer("\udcff")))
+        guard().check(asked("203.0.113.7", authorization("Bearer \udcff")))
 
 
 def test_behind_a_trusted_proxy_the_clients_address_counts():
@@ -105,11 +100,6 @@ def test_nobody_elses_header_is_believed():
         guard().check(asked("203.0.113.7", forwarded("127.0.0.1")))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the first X-Forwarded-For line alone is read: behind a proxy that adds a line of its "
-    "own (HAProxy) the client's own line is believed",
-)
 def test_a_spoofed_line_before_the_proxys_own_buys_nothing():
     with pytest.raises(MissingApiKey):
         guard().check(asked(PROXY, forwarded("127.0.0.1"), forwarded("203.0.113.7")))
@@ -118,6 +108,6 @@ def test_a_spoofed_line_before_the_proxys_own_buys_nothing():
 def test_a_reload_counts_at_once():
     settings = [ServerSettings(admin_key_sha256=SHA)]
     reloading = StatusGuard(lambda: settings[0])
-    assert reloading.is_admin(asked("203.0.113.7", bearer(KEY)))
+    assert reloading.is_admin(asked("203.0.113.7", authorization(f"Bearer {KEY}")))
     settings[0] = ServerSettings()
-    assert not reloading.is_admin(asked("203.0.113.7", bearer(KEY)))
+    assert not reloading.is_admin(asked("203.0.113.7", authorization(f"Bearer {KEY}")))

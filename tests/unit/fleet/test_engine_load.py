@@ -61,7 +61,9 @@ def test_processes_are_summed_and_the_fullest_cache_counts():
     assert parse_load(text) == EngineLoad(3, 4, 0.75, 1000, 7, True)
 
 
-@pytest.mark.parametrize(("rows", "awake"), [([1], True), ([0], False), ([1, 0], False)])
+@pytest.mark.parametrize(
+    ("rows", "awake"), [([1], True), ([0], False), ([1, 0], False), ([0, 1], False)]
+)
 def test_one_process_asleep_is_an_engine_asleep(rows, awake):
     states = b"".join(
         b'vllm:engine_sleep_state{engine="%d",sleep_state="awake"} %d\n'

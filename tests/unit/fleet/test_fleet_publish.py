@@ -103,9 +103,6 @@ def test_a_replaced_service_drains_beside_its_successor():
     assert states(fleet) == {"a": "healthy"}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a draining service and its successor give two samples of one name"
-)
 def test_a_replaced_service_that_drains_gives_no_sample_twice():
     fleet = build(spec("a"))
     fleet._metrics.add_source(lambda: fleet_gauges(fleet))

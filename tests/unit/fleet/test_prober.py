@@ -166,11 +166,6 @@ POISONED_LISTS = {
 }
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=(RecursionError, UnicodeDecodeError),
-    reason="only MsgspecError is caught: such a list ends the service's probe loop for good",
-)
 @pytest.mark.parametrize("models", POISONED_LISTS.values(), ids=POISONED_LISTS)
 async def test_a_list_that_cannot_be_decoded_does_not_end_the_probing(engine, models):
     engine.models = models

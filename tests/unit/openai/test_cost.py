@@ -11,8 +11,6 @@ from router.openai.cost import (
     MEDIA_TOKENS,
     UNKNOWN_CONTEXT_TOKENS,
 )
-
-CONTEXT = 32_768
 from unit.openai.cost_fakes import (
     CHAT,
     COMPLETIONS,

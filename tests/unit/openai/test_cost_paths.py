@@ -17,8 +17,6 @@ from router.openai.cost import (
     most,
 )
 from router.openai.paths import BY_UPSTREAM
-
-CONTEXT = 32_768
 from unit.openai.cost_fakes import (
     COMPLETIONS,
     CONTEXT,

@@ -5,14 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-CONTEXT = 32_768
 from unit.openai.cost_fakes import (
     CHAT,
     COMPLETIONS,
     cost_of,
 )
-
-# -- all of it against an engine at its worst --------------------------------------------------
 
 MESSAGES = st.lists(
     st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": st.text()}),

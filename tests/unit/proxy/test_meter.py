@@ -47,6 +47,14 @@ async def test_near_the_end_of_a_quota_the_engine_counts_and_the_answer_is_limit
     assert house.day.remaining == 0
 
 
+async def test_an_answer_is_not_cut_short_by_a_bound_where_the_engine_can_count(house_of):
+    """By its bytes the prompt would leave some hundred tokens; in truth it leaves all but nine."""
+    house = house_of(600)
+    house.counts = 9
+    meter = await house.chat(max_tokens=500)
+    assert (len(house.asked), meter.changes) == (1, {})
+
+
 async def test_several_answers_share_what_is_left(house_of):
     house = house_of(50)
     house.counts = 9

@@ -1,4 +1,4 @@
-"""What a request did cost: asked of the engine, charged once, never made up beyond what was held."""
+"""What a request did cost: asked of the engine, charged once, never more than can be known."""
 
 from __future__ import annotations
 
