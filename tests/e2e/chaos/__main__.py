@@ -29,6 +29,8 @@ def tell(report: Report, seed: str) -> None:
     print(f"  resident {report.rss[0] >> 20} -> {max(report.rss) >> 20} (most) -> "
           f"{report.rss[-1] >> 20} MiB, {report.rss_growth:+.1%} after the first third; descriptors "
           f"{report.files[0]} -> {max(report.files)} (most) -> {report.files[-1]}")  # fmt: skip
+    every = max(1, len(report.rss) // 10)
+    print(f"  resident MiB over time: {' '.join(str(size >> 20) for size in report.rss[::every])}")
     for violation in report.violations[:40]:
         print(f"  VIOLATION {violation}")
     print(f"  {len(report.violations)} violations")

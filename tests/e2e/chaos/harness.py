@@ -38,6 +38,7 @@ SETTINGS: dict[str, Any] = {
         "max_queue": 64, "queue_timeout_s": 2,
     },
 }  # fmt: skip
+LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 SUSPICIOUS = ("Traceback", "handler_failed", "exception", "never retrieved", "socket.send() raised")
 
 
@@ -163,9 +164,13 @@ class Chaos:
         sent, came = json.loads(exchange.wish.body), json.loads(request.body)
         for content in (sent, came):
             content.pop("stream_options", None)
-        if not exchange.wish.filtered and request.body != exchange.wish.body:
+        lowered = any(sent.get(name) != came.get(name) for name in LIMITS)
+        if not exchange.wish.filtered and not lowered and request.body != exchange.wish.body:
             self.report.violations.append(f"{exchange.wish.id}: the body was changed")
-        if sent.pop("max_tokens") < came.pop("max_tokens") or sent != came:
+        for name in LIMITS:
+            if came.pop(name, 0) > sent.pop(name, 1 << 30):
+                self.report.violations.append(f"{exchange.wish.id}: {name} was raised")
+        if sent != came:
             self.report.violations.append(f"{exchange.wish.id}: another body came to the engine")
 
     async def _visit_all(self, numbers: range) -> None:

@@ -62,8 +62,14 @@ class Connection:
         self.play = play
         self.reused = reused
         self.aborted = False
+        self.listener: Relay | None = None
+
+    @property
+    def is_unanswered(self) -> bool:
+        return self.listener is None or self.listener.head is None
 
     def send(self, _head, _body, listener) -> None:
+        self.listener = listener
         asyncio.get_running_loop().call_soon(self.play, listener)
 
     def abort(self) -> None:
@@ -136,7 +142,16 @@ class House:
         return self.pools[url.removeprefix("http://")]
 
     async def forward(self) -> None:
-        await asyncio.wait_for(self.forwarder.forward(self.exchange, self.call), 5)
+        """Forward the call and wait for its end; cancelled, its client has left."""
+        self.forwarder.forward(self.exchange, self.call, self._refuse)
+        try:
+            await asyncio.wait_for(asyncio.shield(self.exchange.ended), 5)
+        except asyncio.CancelledError:
+            self.exchange.client_gone()
+            raise
+
+    def _refuse(self, exchange, error, _organization) -> None:
+        exchange.refused(error)
 
     @property
     def tried(self) -> list[str]:

@@ -12,6 +12,7 @@ from router.model import ServiceSpec
 from router.openai.paths import CHAT, InferencePath
 from router.proxy.exchange import Call
 from router.proxy.meter import Unmetered
+from router.proxy.headers import to_downstream
 from router.proxy.upstream import Head, Target, UpstreamConnection, UpstreamPool
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
@@ -82,7 +83,7 @@ class Heard:
 
 
 def pool_of(loop=None) -> UpstreamPool:
-    return UpstreamPool(Target.of("http://engine:8000"), loop)
+    return UpstreamPool(Target.of("http://engine:8000"), loop, to_downstream())
 
 
 def opened(pool: UpstreamPool) -> tuple[UpstreamConnection, FakeTransport]:
@@ -100,6 +101,10 @@ class FakeConnection:
         self.sent: list[bytes] = []
         self.listener = None
         self.did: list[str] = []
+
+    @property
+    def is_unanswered(self) -> bool:
+        return self.listener is None or self.listener.head is None
 
     def send(self, head, body, listener) -> None:
         self.sent.append(head + body)
@@ -123,6 +128,10 @@ class FakeExchange:
         self.started = time.monotonic()
         self.begun = False
         self.flow = None
+        self.journey = None
+        self.rate_lines = b""
+        self.tasks: list[asyncio.Task[None]] = []
+        self.ended = asyncio.get_running_loop().create_future()
         self.status = 0
         self.reason = b""
         self.lines = b""
@@ -146,10 +155,27 @@ class FakeExchange:
         self.pieces.append(data)
 
     def finish(self) -> None:
-        self.ends.append("finish")
+        self._end("finish")
 
     def cut(self) -> None:
-        self.ends.append("cut")
+        self._end("cut")
+
+    def _end(self, how: str) -> None:
+        self.ends.append(how)
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def refused(self, error) -> None:
+        self.ended.set_exception(error)
+
+    def spawn(self, work) -> None:
+        self.tasks.append(asyncio.create_task(work))
+
+    def client_gone(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        if self.journey is not None:
+            self.journey.client_gone()
 
 
 class FakeLease:

@@ -21,7 +21,10 @@ class Attempt:
         self.call = call_of(self.exchange, INFERENCE_PATHS[path])
         self.connection = FakeConnection(reused=reused)
         self.lease = FakeLease()
-        self.relay = Relay(self.exchange, self.call, self.lease, may_move=may_move)
+        self.ended: list[Relay] = []
+        self.relay = Relay(
+            self.exchange, self.call, self.lease, may_move=may_move, ended=self.ended.append
+        )
         self.relay.send(self.connection, b"HEAD ")
 
     def head(self, status=200, lines=JSON, length=None) -> None:

@@ -98,9 +98,6 @@ async def test_moves_are_counted_as_retries():
     ]  # fmt: skip
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a retry is counted (and taken from the budget) before there is one"
-)
 async def test_a_call_that_could_not_move_counts_no_retry():
     house = House(Pool(breaks))
     with pytest.raises(BadGateway):

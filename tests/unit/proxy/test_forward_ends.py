@@ -90,9 +90,6 @@ async def test_an_end_while_connecting_counts_although_the_connection_comes(end,
     house.assert_nothing_is_held()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a refused connection overwrites the outcome that is there: the call moves"
-)
 @pytest.mark.parametrize(("end", "error"), ENDS.values(), ids=ENDS)
 async def test_an_end_while_connecting_counts_although_the_connection_is_refused(end, error):
     house = await ended_while_connecting(end, refuses)
@@ -148,7 +145,7 @@ async def test_a_client_that_leaves_at_any_turn_of_the_loop_leaves_nothing_behin
     turns = 0
     while not finished:
         house = House(Pool(breaks, idle=breaks), Pool(answers(500)), Pool(answers(200)))
-        task = asyncio.create_task(house.forwarder.forward(house.exchange, house.call))
+        task = asyncio.create_task(house.forward())
         for _ in range(turns):
             await asyncio.sleep(0)
         finished = task.done()

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from router.proxy import upstream
+from router.proxy.headers import to_downstream
 from router.proxy.upstream import ConnectFailed, Target, UpstreamPool, Upstreams, request_head
 from unit.proxy.proxy_fakes import UNARY, Heard, opened, pool_of
 
@@ -101,7 +102,9 @@ async def test_a_connection_is_made_and_counted():
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    pool = UpstreamPool(Target.of(f"http://127.0.0.1:{port}"), asyncio.get_running_loop())
+    pool = UpstreamPool(
+        Target.of(f"http://127.0.0.1:{port}"), asyncio.get_running_loop(), to_downstream()
+    )
     connection = await pool.connect()
     await asyncio.wait_for(accepted.wait(), 5)
     assert not connection.reused
@@ -116,7 +119,9 @@ async def test_a_refused_connection_is_connect_failed():
     port = server.sockets[0].getsockname()[1]
     server.close()
     await server.wait_closed()
-    pool = UpstreamPool(Target.of(f"http://127.0.0.1:{port}"), asyncio.get_running_loop())
+    pool = UpstreamPool(
+        Target.of(f"http://127.0.0.1:{port}"), asyncio.get_running_loop(), to_downstream()
+    )
     with pytest.raises(ConnectFailed):
         await pool.connect()
     assert pool.busy == 0
