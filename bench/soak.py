@@ -30,8 +30,19 @@ from bench.targets import HARNESS_CORE, PROXY_CORE, Child, end_on_sigterm, free_
 
 MODEL = "soak"
 CHAT = "/v1/chat/completions"
-KEYS = {"metered": "sk-metered-" + "0" * 32, "free": "sk-free-" + "1" * 32, "poor": "sk-poor-" + "2" * 32}
-MIX = {"stream": 38, "unary": 30, "embeddings": 6, "leaves-early": 8, "leaves-mid-stream": 8, "refused": 10}
+KEYS = {
+    "metered": "sk-metered-" + "0" * 32,
+    "free": "sk-free-" + "1" * 32,
+    "poor": "sk-poor-" + "2" * 32,
+}
+MIX = {
+    "stream": 38,
+    "unary": 30,
+    "embeddings": 6,
+    "leaves-early": 8,
+    "leaves-mid-stream": 8,
+    "refused": 10,
+}
 WARM_UP, WINDOW = 0.2, 0.15
 RSS_MARK, DESCRIPTOR_SLACK = 0.02, 4
 SETTLE_S = 12.0
@@ -229,10 +240,12 @@ class Watch:
             found.append(f"memory grew by {grown:.2%}; the mark is less than {RSS_MARK:.0%}")
         if abs(files) > DESCRIPTOR_SLACK:
             found.append(f"descriptors are not flat: {files:+.0f}")
-        for name in ("busy", "leases", "queued", "reserved", "wrong"):
-            if settled.gauges.get(name):
-                found.append(f"{settled.gauges[name]:.0f} {name} left when all was over")
-        return found
+        left = ("busy", "leases", "queued", "reserved", "wrong")
+        return found + [
+            f"{settled.gauges[name]:.0f} {name} left when all was over"
+            for name in left
+            if settled.gauges.get(name)
+        ]
 
 
 def median(samples: list[Sample], name: str) -> float:

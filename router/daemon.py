@@ -163,6 +163,13 @@ class Daemon:
     async def serving(self) -> AsyncIterator[str]:
         """Listen, probe and sweep while the context lasts; gives the base URL."""
         server_settings = self._settings.server
+        discovery = self._settings.discovery
+        if discovery.docker.enabled or discovery.files is not None:
+            _log.warning(
+                "discovery_not_available",
+                consequence="services come from this file alone; this release reads no labels",
+                remedy="list the services under `services`",
+            )
         await self.state.start()
         self.fleet.publish("yaml", service_specs(self._settings))
         loop = asyncio.get_running_loop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated
@@ -40,6 +41,7 @@ def serve(
     A change of the file, or SIGHUP, reloads it; one that is wrong is refused, and the log says why.
     """
     configure_logging(log_format, log_level)
+    _take_all_descriptors()
 
     def read() -> Settings:
         settings = _overridden(load(config), host, port)
@@ -68,6 +70,12 @@ def serve(
         address = f"{settings.server.host}:{settings.server.port}"
         fail(f"cannot listen on {address}: {error.strerror or error}", status=1)
     raise typer.Exit(status)
+
+
+def _take_all_descriptors() -> None:
+    """Raise the soft limit to the hard one: a connection on either side takes a descriptor."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(make: Callable[[], Daemon]) -> int:

@@ -382,9 +382,8 @@ class Fleet:
         """Hand free slots to whoever is next, model by model."""
         for model, room in tuple(self._rooms.items()):
             members = self.catalog.members.get(model, ())
-            while not members or any(each.usable and not each.is_full for each in members):
-                if not room.serve(partial(self._give, model)):
-                    break
+            while _has_news(members) and room.serve(partial(self._give, model)):
+                pass
             self._close_empty(model)
 
     def _give(self, model: str, ticket: Ticket) -> bool:
@@ -417,6 +416,12 @@ class Fleet:
 
 
 _LEVEL = {ServiceState.UNHEALTHY: 30, ServiceState.EJECTED: 30}
+
+
+def _has_news(members: Sequence[Service]) -> bool:
+    """Whether there is news for those who wait: a free slot, or nobody left to wait for."""
+    usable = [each for each in members if each.usable]
+    return not usable or any(not each.is_full for each in usable)
 
 
 def _replaces(old: Service, new: ServiceSpec | None) -> bool:

@@ -50,6 +50,7 @@ class ClientExchange:
     rate_lines = b""
     flow: Flow | None = None
     journey: Journey | None = None
+    _body: bytes | bytearray = b""
     _size = 0
     _chunked = False
     _task: asyncio.Task[None] | None = None
@@ -64,7 +65,6 @@ class ClientExchange:
     ) -> None:
         self._connection = connection
         self._downstream = downstream
-        self._body: list[bytes] = []
         self.method = method
         self.path = target.partition(b"?")[0].decode("latin-1")
         self.lines, self.noted = downstream.headers.split(headers)
@@ -77,16 +77,21 @@ class ClientExchange:
         """Take a piece of the body; False where that makes it too large."""
         self._size += len(data)
         if self._size > self._downstream.settings().max_body_bytes:
-            self._body.clear()
+            self._body = b""
             return False
-        self._body.append(data)
+        if not self._body:
+            self._body = data
+        elif isinstance(self._body, bytes):
+            self._body = bytearray(self._body + data)
+        else:
+            self._body += data
         return True
 
     @property
     def body(self) -> bytes:
         """The whole body."""
         body = self._body
-        return body[0] if len(body) == 1 else b"".join(body)
+        return body if isinstance(body, bytes) else bytes(body)
 
     @property
     def client(self) -> int:
@@ -130,8 +135,6 @@ class ClientExchange:
         elif self.old:
             framing += b"connection: keep-alive\r\n"
         self._write(b"HTTP/1.1 %d %b\r\n%b%b\r\n%b" % (status, reason, lines, framing, first))
-        if self._connection.writing_paused and self.flow is not None:
-            self.flow.pause()  # since an earlier answer: it will not be told again
 
     def write(self, data: bytes) -> None:
         """Write more of the body."""
@@ -176,6 +179,8 @@ class ClientExchange:
 
     def fail(self, error: RouterError) -> None:
         """End after a fault of the router: by an answer if none has begun, else by a cut."""
+        if self.journey is not None:
+            self.journey.client_gone()
         if self.begun:
             self.cut()
         else:
@@ -192,8 +197,6 @@ class ClientExchange:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             _log.error("request_failed", exc_info=error)
-            if self.journey is not None:
-                self.journey.client_gone()
             self.fail(InternalError("The router failed; its log has the details."))
 
     def client_gone(self) -> None:

@@ -38,7 +38,7 @@ _MAX_HEAD_BYTES = 64 * 1024
 _MAX_HEADERS = 128
 _MAX_AHEAD_BYTES = 64 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_UPGRADE = frozenset({b"upgrade", b"connection", b"http2-settings"})
+_UPGRADE = frozenset({b"upgrade", b"http2-settings"})
 
 
 class Handler(Protocol):
@@ -67,8 +67,8 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_ahead", "_current", "_downstream", "_due", "_head_left", "_headers", "_idle", "_incoming",
-        "_lingers", "_parser", "_queue", "_reading_paused", "_target", "peer", "peer_key",
-        "transport", "writing_paused",
+        "_last", "_lingers", "_moved", "_parser", "_queue", "_reading_paused", "_target", "peer",
+        "peer_key", "transport", "writing_paused",
     )  # fmt: skip
 
     def __init__(self, downstream: Downstream) -> None:
@@ -82,7 +82,9 @@ class ClientConnection(asyncio.Protocol):
         self._current: ClientExchange | None = None
         self._ahead = bytearray()
         self._reading_paused = False
+        self._last: tuple[ClientExchange | None, RouterError] | None = None
         self._lingers = False
+        self._moved = False
         self._idle = False
         self._due = 0.0
         self.writing_paused = False
@@ -124,14 +126,18 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It has caught up."""
         self.writing_paused = False
-        if self._current is not None and self._current.flow is not None:
+        if self._current is None:
+            self._downstream.loop.call_soon(self._go_on)
+        elif self._current.flow is not None:
             self._current.flow.resume()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and have what is whole answered."""
-        if self._current is not None:
+        if self._lingers:
+            return
+        if self._current is not None or self._ahead or self._queue or self.writing_paused:
             self._keep_ahead(data)
-        elif not self._lingers:
+        else:
             self._parse(data)
             if self._queue:
                 self._next()
@@ -150,6 +156,7 @@ class ClientConnection(asyncio.Protocol):
     # -- parsing -------------------------------------------------------------------------------
 
     def _parse(self, data: bytes) -> None:
+        self._moved = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -159,13 +166,19 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._refuse(BadRequest("The request is not valid HTTP/1.1."))
         else:
-            incoming = self._incoming
-            if incoming is None:
-                self._head_left -= len(data)
-                if self._head_left <= 0 and not self._queue:
-                    self._refuse(BadRequest("The request's head is too large."))
-            elif incoming.refusal is not None:
-                self._refuse(incoming.refusal)
+            self._check_progress(len(data))
+
+    def _check_progress(self, count: int) -> None:
+        """Bound what is neither body nor the end of a message: heads, trailers, extensions."""
+        incoming = self._incoming
+        if incoming is not None and incoming.refusal is not None:
+            self._refuse(incoming.refusal)
+        elif self._moved:
+            self._head_left = _MAX_HEAD_BYTES
+        else:
+            self._head_left -= count
+            if self._head_left <= 0:
+                self._refuse(BadRequest("The request's head is too large."))
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Go on in HTTP/1.1, as RFC 9110 section 7.8 allows: llhttp has left the body unread."""
@@ -174,8 +187,13 @@ class ClientConnection(asyncio.Protocol):
         if method == b"CONNECT":
             self._refuse(BadRequest("This is no tunnel: CONNECT is not taken."))
             return
-        lines = b"".join(b"%b: %b\r\n" % line for line in self._headers if line[0] not in _UPGRADE)
-        head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, self._target, lines)
+        version = self._parser.get_http_version().encode()
+        lines = b"".join(
+            b"%b: %b\r\n" % (name, _without_upgrade(name, value))
+            for name, value in self._headers
+            if name not in _UPGRADE
+        )
+        head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._target, version, lines)
         self._parser = httptools.HttpRequestParser(self)
         self._parse(head + rest)
 
@@ -211,7 +229,7 @@ class ClientConnection(asyncio.Protocol):
         except RouterError as error:
             exchange.refusal = error
             return
-        if b"expect" in exchange.noted and self.transport is not None:
+        if b"expect" in exchange.noted and not exchange.old and self.transport is not None:
             self.transport.write(_CONTINUE)
 
     def _check_head(self, exchange: ClientExchange) -> None:
@@ -223,8 +241,8 @@ class ClientConnection(asyncio.Protocol):
             raise BadRequest(f"HTTP/{version} is not taken; use HTTP/1.1.")
         if len(self._headers) > _MAX_HEADERS:
             raise BadRequest(f"The request has more than {_MAX_HEADERS} headers.")
-        if b"host" not in noted and not exchange.old:
-            raise BadRequest("The request has no Host header.")
+        if (b"host" not in noted and not exchange.old) or b"," in noted.get(b"host", b""):
+            raise BadRequest("The request needs one Host header.")
         if noted.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
             raise BadRequest("The only transfer-encoding that is taken is chunked.")
         limits = self._downstream.settings()
@@ -235,6 +253,7 @@ class ClientConnection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
+        self._moved = True
         exchange = self._incoming
         if exchange is None or exchange.refusal is not None:
             return
@@ -244,6 +263,7 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        self._moved = True
         exchange, self._incoming = self._incoming, None
         if exchange is not None:
             self._queue.append(exchange)
@@ -271,8 +291,12 @@ class ClientConnection(asyncio.Protocol):
         if transport is None:
             return
         if not keep:
+            self._idle = True  # what is written has as long to arrive as an idle client has
+            self._due = 0.0
+            self._queue.clear()
+            self._lingers = True
             transport.close()
-        elif self._queue or self._ahead:
+        elif self._queue or self._ahead or self._last is not None:
             # Not from within this answer's own callback: a client that sends many requests ahead
             # must not grow the stack with them.
             self._due = 0.0
@@ -289,19 +313,21 @@ class ClientConnection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Take up what was sent ahead."""
-        if self._current is not None or self.transport is None or self._lingers:
+        if self._current is not None or self.transport is None or self.writing_paused:
             return
-        if not self._queue:
+        if self._queue:
+            # What it waited for the answers before it is no time that an engine took.
+            self._queue[0].started = monotonic()
+            self._next()
+        elif self._last is not None:
+            self._say_last(*self._last)
+        elif self._ahead and not self._lingers:
             ahead, self._ahead = bytes(self._ahead), bytearray()
             if self._reading_paused:
                 self._reading_paused = False
                 self.transport.resume_reading()
             self._await_more()
             self.data_received(ahead)
-        else:
-            # What it waited for the answers before it is no time that an engine took.
-            self._queue[0].started = monotonic()
-            self._next()
 
     # -- ends ----------------------------------------------------------------------------------
 
@@ -312,12 +338,23 @@ class ClientConnection(asyncio.Protocol):
     def _refuse(self, error: RouterError) -> None:
         """Answer what cannot be read, or must not be, and take nothing more from this client.
 
+        Whole requests that came before it are answered first.
+        """
+        exchange, self._incoming = self._incoming, None
+        self._lingers = True
+        self._ahead.clear()
+        if self._queue or self._current is not None:
+            self._last = exchange, error
+        else:
+            self._say_last(exchange, error)
+
+    def _say_last(self, exchange: ClientExchange | None, error: RouterError) -> None:
+        """Answer for the last time.
+
         Only the sending side is closed: what the client still sends would otherwise bring a reset,
         and that would take the answer with it.
         """
-        exchange, self._incoming = self._incoming, None
-        self._queue.clear()
-        self._lingers = True
+        self._last = None
         self._due = monotonic() + _LINGER_S
         if self.transport is None or self.transport.is_closing():
             return
@@ -336,7 +373,7 @@ class ClientConnection(asyncio.Protocol):
         if not self._due:
             self._due = now + _IDLE_S
         elif now > self._due:
-            if self._lingers or self._idle:
+            if self._lingers or self._idle or self.writing_paused:
                 self.transport.abort()
             elif self._incoming is not None:
                 self._refuse(RequestTimeout("The request's body did not arrive in time."))
@@ -351,6 +388,14 @@ class ClientConnection(asyncio.Protocol):
         """Close, after what is written has gone."""
         if self.transport is not None:
             self.transport.close()
+
+
+def _without_upgrade(name: bytes, value: bytes) -> bytes:
+    """A header's value; that of `connection` without the options of an upgrade."""
+    if name != b"connection":
+        return value
+    options = [option.strip() for option in value.split(b",")]
+    return b", ".join(option for option in options if option.lower() not in _UPGRADE)
 
 
 class Downstream:

@@ -8,7 +8,6 @@ Everything is drawn from the seed; `--first N --count 1` makes one visit of it a
 from __future__ import annotations
 
 import argparse
-import asyncio
 import tempfile
 from pathlib import Path
 
@@ -24,11 +23,12 @@ def tell(report: Report, seed: str) -> None:
         print(f"  {count:7} {ending}")
     if report.leaving:
         ordered = sorted(report.leaving)
-        print(f"  engine's work ended after its client: median {ordered[len(ordered) // 2] * 1e3:.1f} "
-              f"ms, worst {ordered[-1] * 1e3:.0f} ms of {len(ordered)}")  # fmt: skip
+        median = ordered[len(ordered) // 2]
+        print(f"  engine's work ended after its client: median {median * 1e3:.1f} ms, "
+              f"worst {ordered[-1] * 1e3:.0f} ms of {len(ordered)}")  # fmt: skip
     print(f"  resident {report.rss[0] >> 20} -> {max(report.rss) >> 20} (most) -> "
-          f"{report.rss[-1] >> 20} MiB, {report.rss_growth:+.1%} after the first third; descriptors "
-          f"{report.files[0]} -> {max(report.files)} (most) -> {report.files[-1]}")  # fmt: skip
+          f"{report.rss[-1] >> 20} MiB, {report.rss_growth:+.1%} after the first third; "
+          f"files {report.files[0]} -> {max(report.files)} -> {report.files[-1]}")  # fmt: skip
     every = max(1, len(report.rss) // 10)
     print(f"  resident MiB over time: {' '.join(str(size >> 20) for size in report.rss[::every])}")
     for violation in report.violations[:40]:
@@ -39,7 +39,9 @@ def tell(report: Report, seed: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--seed", default="1")
-    parser.add_argument("--count", type=int, default=10_000, help="visits; some make several exchanges")
+    parser.add_argument(
+        "--count", type=int, default=10_000, help="visits; some make several exchanges"
+    )
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--concurrency", type=int, default=200)
     parser.add_argument("--stormy", type=float, default=0.5, help="share of the run with weather")

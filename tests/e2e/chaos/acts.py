@@ -5,6 +5,7 @@ An act is a list of steps for the socket, and beside it what of its body a clien
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -80,7 +81,15 @@ class Answer:
         return b"".join(self.parts)
 
 
-TEXTS = ("plain", "grüße", "日本語テキスト", "🙂🙃🫠", "\\u0000 \" \\ / \n", "data: [DONE]\\n\\n", "")
+TEXTS = (
+    "plain",
+    "grüße",
+    "日本語テキスト",
+    "🙂🙃🫠",
+    '\\u0000 " \\ / \n',
+    "data: [DONE]\\n\\n",
+    "",
+)
 
 
 def _compact(content: Any) -> bytes:
@@ -105,7 +114,9 @@ def good_answer(asked: Asked, rng: random.Random) -> Answer:
             row["usage"] = {**usage, "total_tokens": 7 + number, "completion_tokens": number}
         parts.append(b"data: " + _compact(row) + b"\n\n")
     if asked.usage:
-        parts.append(b"data: " + _compact({"id": asked.marker, "choices": [], "usage": usage}) + b"\n\n")
+        parts.append(
+            b"data: " + _compact({"id": asked.marker, "choices": [], "usage": usage}) + b"\n\n"
+        )
     return Answer(True, (*parts, DONE))
 
 
@@ -132,7 +143,7 @@ def _cut(data: bytes, rng: random.Random) -> list[bytes]:
         return [data]
     spots = sorted({rng.randrange(1, len(data)) for _ in range(rng.randint(1, 6))})
     bounds = [0, *spots, len(data)]
-    return [data[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(bounds)]
 
 
 def spread(data: Sequence[bytes], rng: random.Random) -> list[Piece]:
@@ -151,7 +162,7 @@ def spread(data: Sequence[bytes], rng: random.Random) -> list[Piece]:
             return [*pieces, *data[20:]]
 
 
-# -- acts --------------------------------------------------------------------------------------------
+# -- acts ------------------------------------------------------------------------------------------
 
 Make = Callable[[Asked, random.Random], Act]
 
@@ -228,7 +239,9 @@ def breaks_off(asked: Asked, rng: random.Random) -> Act:
     head = stream_head() if asked.streams else unary_head(len(answer.body) + 1)
     end = rng.choice([End.FIN, End.RST, End.RST, End.STALL])
     pause: list[Piece] = [rng.uniform(0, 0.05)] if rng.random() < 0.7 else []
-    return Act(f"breaks-off-{end.value}", [*spread([head, *data], rng), *pause], end, 200, answer.body)
+    return Act(
+        f"breaks-off-{end.value}", [*spread([head, *data], rng), *pause], end, 200, answer.body
+    )
 
 
 def breaks_a_chunk(asked: Asked, rng: random.Random) -> Act:
@@ -240,9 +253,14 @@ def breaks_a_chunk(asked: Asked, rng: random.Random) -> Act:
         kept = rest[: rng.randrange(len(rest))]
         pieces = [stream_head(), some, b"%x\r\n" % len(rest) + kept]
         return Act("chunk-cut", pieces, End.FIN, 200, answer.body)
-    junk = rng.choice([b"ZZ\r\nxx\r\n", b"-5\r\n", b"\xff\xfe\r\n", b"5\nhello", b"fffffffffffffffff\r\n"])
+    junk = rng.choice(
+        [b"ZZ\r\nxx\r\n", b"-5\r\n", b"\xff\xfe\r\n", b"5\nhello", b"fffffffffffffffff\r\n"]
+    )
     return Act("chunk-garbage", spread([stream_head(), some, junk], rng), End.STALL, 200,
                answer.parts[0])  # fmt: skip
+
+
+TWO_FRAMINGS = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n"
 
 
 def garbage_head(asked: Asked, rng: random.Random) -> Act:
@@ -252,7 +270,7 @@ def garbage_head(asked: Asked, rng: random.Random) -> Act:
             b"HTTP/9.9 banana\r\n\r\n",
             b"HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n{}",
             b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 5\r\n\r\n{}",
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+            TWO_FRAMINGS + b"2\r\n{}\r\n0\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nbad header line\r\n\r\n",
             rng.randbytes(rng.randint(1, 200)),
             b"POST / HTTP/1.1\r\n\r\n",

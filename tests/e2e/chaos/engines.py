@@ -152,7 +152,7 @@ class Engine:
     @staticmethod
     def count(request: Request) -> bytes:
         """The answer to `/tokenize`: right, wrong or none."""
-        fate = random.random()  # noqa: S311 - how many are asked depends on the moment anyway
+        fate = random.random()
         if fate < 0.7:
             return answer({"count": 9, "max_model_len": 4096, "tokens": []})
         return answer({"error": "no"}, 500) if fate < 0.85 else b"\x00garbage"

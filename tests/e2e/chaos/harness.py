@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import itertools
 import json
 import random
@@ -19,6 +18,7 @@ from e2e.chaos import acts, visits
 from e2e.chaos.clients import Crowd, Got
 from e2e.chaos.engines import Attempt, Engine, asked_of, rain
 from e2e.chaos.oracle import Ending, Exchange, Violation, judge, judge_bad
+from e2e.quota.organization import sha256
 from support.daemon import Daemon
 from support.wire import Request
 
@@ -101,7 +101,8 @@ class Chaos:
         """Make the visits of these numbers; the report."""
         for engine in self._engines:
             await engine.start()
-        self._daemon = Daemon(self._folder, self._config(), healthy=len(self._engines))
+        config = self._config(poor=500 + len(numbers) // 2)
+        self._daemon = Daemon(self._folder, config, healthy=len(self._engines))
         try:
             await asyncio.to_thread(self._daemon.__enter__)
             self._crowd = Crowd(self._daemon.port, LIMIT_S)
@@ -118,17 +119,16 @@ class Chaos:
                 await engine.die()
         return self.report
 
-    def _config(self) -> dict[str, Any]:
-        rows = [
-            {"name": e.name, "url": e.url, "models": list(e.models)} for e in self._engines
-        ]
+    def _config(self, poor: int) -> dict[str, Any]:
+        """The configuration; one organization's tokens end in the middle of the run."""
+        rows = [{"name": e.name, "url": e.url, "models": list(e.models)} for e in self._engines]
         rows[0]["max_concurrency"] = 12
         rows[-1]["max_concurrency"] = 30
-        limits = {visits.ANONYMOUS: None, visits.METERED: 10**12, visits.POOR: 150_000}
+        limits = {visits.ANONYMOUS: None, visits.METERED: 10**12, visits.POOR: poor}
         organizations = [
             {
                 "id": name, "daily_tokens": limit, "monthly_tokens": None, "daily_requests": None,
-                "keys": [{"id": name, "sha256": hashlib.sha256(visits.KEYS[name].encode()).hexdigest()}],
+                "keys": [{"id": name, "sha256": sha256(visits.KEYS[name])}],
             }
             for name, limit in limits.items()
         ]  # fmt: skip
@@ -273,7 +273,7 @@ class Chaos:
         lines = self._daemon.log.splitlines()
         bad = [line for line in lines if any(mark in line for mark in SUSPICIOUS)]
         if bad:
-            self.report.violations.append(f"{len(bad)} odd lines in the log, the first: {bad[0][:1500]}")
+            self.report.violations.append(f"{len(bad)} odd lines in the log: {bad[0][:1500]}")
         if sum('"listening"' in line for line in lines) != 1:
             self.report.violations.append("the router did not start exactly once")
 

@@ -1,4 +1,4 @@
-"""Judges exchanges: each ends in exactly one of a whole answer, an honest error, or the client gone.
+"""Judges exchanges: each ends in a whole answer, in an honest error, or with its client gone.
 
 Pure: what engines did and what a client got go in, a verdict comes out.
 """
@@ -17,8 +17,8 @@ from e2e.chaos.engines import Attempt
 from e2e.chaos.visits import Bad, Wish
 
 ERROR_EVENT = re.compile(
-    rb"\n\n(?:event: error\n)?data: (\{[^\n]*\"code\":\s?\"(?:upstream_disconnected|upstream_timeout"
-    rb"|server_shutting_down)\"[^\n]*\})\n\n\Z"
+    rb"\n\n(?:event: error\n)?data: (\{[^\n]*\"code\":\s?\""
+    rb"(?:upstream_disconnected|upstream_timeout|server_shutting_down)\"[^\n]*\})\n\n\Z"
 )
 OWN_ERRORS = {
     408: {"request_timeout"},
@@ -91,7 +91,7 @@ def judge_bad(bad: Bad, got: Got) -> Ending:
     Raises:
         Violation: it was not refused as it should have been.
     """
-    if got.lost in {"never ended"}:
+    if got.lost == "never ended":
         raise Violation(f"{bad.name}: {got.lost}")
     if got.status not in bad.statuses:
         raise Violation(f"{bad.name}: status {got.status}, lost {got.lost!r}")
@@ -150,7 +150,9 @@ def _judge_error_event(mine: list[Attempt], body: bytes, exchange: Exchange) -> 
         raise Violation(f"looks whole and is not: {body[-120:]!r}; engine: {_story(exchange)}")
     json.loads(event[1])
     if not any(a.shown.startswith(body[: event.start()]) for a in mine):
-        raise Violation(f"bytes that the engine did not send, before an error event: {body[:200]!r}")
+        raise Violation(
+            f"bytes that the engine did not send, before an error event: {body[:200]!r}"
+        )
     if exchange.calm and exchange.manner != "no-reader" and _engine_finished(mine):
         raise Violation("an error event although the engine's answer was whole")
     return Ending.ERROR_EVENT
@@ -158,7 +160,7 @@ def _judge_error_event(mine: list[Attempt], body: bytes, exchange: Exchange) -> 
 
 def _judge_short(exchange: Exchange, mine: list[Attempt], body: bytes, got: Got) -> Ending:
     if not any(a.shown.startswith(body) for a in mine):
-        raise Violation(f"bytes that the engine did not send, cut short: {body[:200]!r}; {_story(exchange)}")
+        raise Violation(f"not the engine's bytes, cut short: {body[:200]!r}; {_story(exchange)}")
     if exchange.manner in {"no-reader", "half-close"}:
         return Ending.SHORT
     if exchange.calm and _engine_finished(mine):
@@ -203,7 +205,9 @@ def _error_code(got: Got) -> str:
     try:
         content = json.loads(bytes(got.body))
     except ValueError:
-        raise Violation(f"status {got.status} with a body that is not JSON: {got.body[:80]!r}") from None
+        raise Violation(
+            f"status {got.status} with a body that is not JSON: {got.body[:80]!r}"
+        ) from None
     error = content.get("error")
     keys = {"message", "type", "code"} | (set() if content.get("type") == "error" else {"param"})
     if not isinstance(error, dict) or set(error) != keys or not error["message"]:
@@ -220,8 +224,8 @@ def _story(exchange: Exchange) -> str:
         return "no engine was asked"
     began = exchange.attempts[0].at
     return ", ".join(
-        f"{a.engine}:{a.act.name}{'' if a.done else ' (not done)'}{' (disturbed)' if a.disturbed else ''}"
-        f" at {(a.at - began) * 1e3:.1f}"
+        f"{a.engine}:{a.act.name}{'' if a.done else ' (not done)'}"
+        f"{' (disturbed)' if a.disturbed else ''} at {(a.at - began) * 1e3:.1f}"
         + (f" left at {(a.left_at - began) * 1e3:.1f}" if a.left_at else "")
         for a in exchange.attempts
     )

@@ -127,14 +127,18 @@ def _wish(name: str, manner: str, rng: random.Random) -> Wish:
     body = json.dumps(content, ensure_ascii=rng.random() < 0.5).encode()
     (owner,) = rng.choices(list(KEYS), [5, 4, 1])
     head = _head(path, name, KEYS[owner], manner, len(body))
-    return Wish(name, path, model, streams, usage, each, large, streams and path in COUNTED, head, body)
+    return Wish(
+        name, path, model, streams, usage, each, large, streams and path in COUNTED, head, body
+    )
 
 
 def _head(path: str, name: str, key: str, manner: str, length: int) -> bytes:
     version = "1.0" if manner == "old" else "1.1"
     lines = [f"POST {path} HTTP/{version}", "host: router", "content-type: application/json",
              f"authorization: Bearer {key}", f"x-request-id: {name}"]  # fmt: skip
-    lines.append("transfer-encoding: chunked" if manner == "chunked" else f"content-length: {length}")
+    lines.append(
+        "transfer-encoding: chunked" if manner == "chunked" else f"content-length: {length}"
+    )
     if manner == "expect":
         lines.append("expect: 100-continue")
     return "\r\n".join(lines).encode() + b"\r\n\r\n"
@@ -152,7 +156,7 @@ def on_the_wire(wish: Wish, manner: str, rng: random.Random) -> bytes:
     return bytes(out + b"0\r\n\r\n")
 
 
-# -- nonsense ----------------------------------------------------------------------------------------
+# -- nonsense --------------------------------------------------------------------------------------
 
 
 def _post(body: bytes, *more: str, path: str = "/v1/chat/completions", key: str | None = None,
@@ -161,6 +165,10 @@ def _post(body: bytes, *more: str, path: str = "/v1/chat/completions", key: str 
     lines.append(f"authorization: Bearer {KEYS[ANONYMOUS] if key is None else key}")
     lines.append(f"content-length: {len(body) if length is None else length}")
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+START = b"POST /v1/chat/completions HTTP/1.1\r\nhost: router\r\n"
+CHUNKED = b"\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 def _bad(rng: random.Random) -> Bad:
@@ -177,13 +185,12 @@ def _bad(rng: random.Random) -> Bad:
         Bad("method", _post(good, method="PUT"), (405,), ("method_not_allowed",)),
         Bad("bad-key", _post(good, key="sk-nobody"), (401,), ("invalid_api_key",)),
         Bad("too-large", _post(b"{", length=50_000_000), (413,), ("request_too_large",)),
-        Bad("noise", rng.randbytes(rng.randint(20, 400)) + b"\r\n\r\n", (400, 0), ("invalid_request",)),
+        Bad("noise", rng.randbytes(rng.randint(20, 400)) + b"\r\n\r\n", (400, 0),
+            ("invalid_request",)),
         Bad("huge-head", _post(good, "x: " + "y" * 200_000), (400, 431), ("invalid_request",)),
-        Bad("bad-chunk", b"POST /v1/chat/completions HTTP/1.1\r\nhost: r\r\nauthorization: Bearer "
-            + KEYS[ANONYMOUS].encode() + b"\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n{}\r\n0\r\n\r\n",
-            (400, 0), ("invalid_request",)),
-        Bad("two-framings", b"POST /v1/chat/completions HTTP/1.1\r\nhost: r\r\ncontent-length: 5\r\n"
-            b"transfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /x", (400, 401, 0),
-            ("invalid_request", "missing_api_key")),
+        Bad("bad-chunk", START + b"authorization: Bearer " + KEYS[ANONYMOUS].encode() + CHUNKED
+            + b"ZZ\r\n{}\r\n0\r\n\r\n", (400, 0), ("invalid_request",)),
+        Bad("two-framings", START + b"content-length: 5" + CHUNKED + b"0\r\n\r\nGET /x",
+            (400, 401, 0), ("invalid_request", "missing_api_key")),
     ]  # fmt: skip
     return rng.choice(rows)

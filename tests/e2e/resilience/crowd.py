@@ -39,9 +39,7 @@ class Told:
     ended_at: float
 
 
-async def ask(
-    port: int, body: Mapping[str, Any] | None = None, *headers: tuple[str, str]
-) -> Told:
+async def ask(port: int, body: Mapping[str, Any] | None = None, *headers: tuple[str, str]) -> Told:
     """One request on a connection of its own, read to its end."""
     content = chat(stream=True) if body is None else body
     client = await connect(port)
@@ -63,7 +61,9 @@ async def many(count: int, make: Callable[[int], Any]) -> list[Any]:
     return list(await asyncio.gather(*(make(number) for number in range(count))))
 
 
-async def first_byte(port: int, body: Mapping[str, Any]) -> tuple[Client, Got, asyncio.Future[None]]:
+async def first_byte(
+    port: int, body: Mapping[str, Any]
+) -> tuple[Client, Got, asyncio.Future[None]]:
     """Open a stream and wait until it has begun; its end is left to the caller."""
     client = await connect(port)
     got, future = client.expect()

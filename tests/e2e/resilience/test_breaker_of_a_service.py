@@ -30,7 +30,9 @@ def one(start_daemon, start_upstream):
         upstream = start_upstream()
         ejection = {"consecutive_failures": threshold, "base_s": base_s, "max_s": max(base_s, 60)}
         rows = [service("a", upstream.url, "tiny")]
-        return start_daemon({"services": rows, "ejection": ejection, "health": SLOW_PROBES}), upstream
+        return start_daemon(
+            {"services": rows, "ejection": ejection, "health": SLOW_PROBES}
+        ), upstream
 
     return start
 
@@ -122,7 +124,7 @@ def test_the_only_service_is_never_ejected_without_trying_it(one):
 
 
 def test_one_trial_at_a_time_is_let_through_and_its_success_brings_the_service_back(two):
-    router, sick, other = two(base_s=0.3)
+    router, sick, _ = two(base_s=0.3)
     sick.script = lambda _: BROKEN
     router.until(lambda: ask(router) == 200 and state(router) == "ejected", "ejected")
     router.until(lambda: state(router) != "ejected", "the ejection is over")

@@ -31,7 +31,7 @@ def is_out(router, name: str) -> bool:
 
 
 async def lose(router, crowd: Crowd, lost, heal, name: str = "a"):
-    """Lose a service, wait until it is out, heal it; (lost at, out after, back after) in seconds."""
+    """Lose a service, wait until it is out, heal it: (lost at, out after, back after), seconds."""
     await asyncio.sleep(2.5)  # every client is somewhere inside its first streams
     lost_at = time.monotonic()
     await asyncio.to_thread(lost)
@@ -75,8 +75,8 @@ async def test_a_service_that_is_killed_is_noticed_by_nobody_else(
     lost_at, out_s, back_s = await lose(router, crowd, kill, heal)
     told = await crowd.stop()
     hurt = noticed(told, "a", lost_at)
-    finding(f"SIGKILL of one of three under {STREAMS} streams: {hurt} of {len(told)} streams broken off,"
-            f" all of its own; out after {out_s:.2f} s; back {back_s:.2f} s after it healed")  # fmt: skip
+    finding(f"SIGKILL of one of three under {STREAMS} streams: {hurt} of {len(told)} broken off,"
+            f" its own; out after {out_s:.2f} s; back {back_s:.2f} s after it healed")  # fmt: skip
     assert 0 < hurt <= STREAMS / 2
     assert out_s <= 1 + SLACK_S
     assert back_s <= 2 * INTERVAL_S + SLACK_S
@@ -99,8 +99,8 @@ async def test_a_service_that_is_stopped_is_left_within_the_time_for_hung_ones(
     lost_at, out_s, back_s = await lose(router, crowd, engines[0].freeze, heal)
     told = await crowd.stop()
     hurt = noticed(told, "a", lost_at)
-    finding(f"SIGSTOP of one of three under {STREAMS} streams: {hurt} of {len(told)} streams broken off,"
-            f" all of its own; out after {out_s:.2f} s (hung_after_s {HUNG_AFTER_S:g});"
+    finding(f"SIGSTOP of one of three under {STREAMS} streams: {hurt} of {len(told)} broken off,"
+            f" all its own; out after {out_s:.2f} s (hung_after_s {HUNG_AFTER_S:g});"
             f" back {back_s:.2f} s after SIGCONT")  # fmt: skip
     assert hurt <= STREAMS / 2
     assert out_s <= HUNG_AFTER_S + SLACK_S
@@ -130,7 +130,7 @@ async def test_a_service_that_answers_500_is_noticed_by_nobody(
     told = await crowd.stop()
     asked = sum(lost_at < request.at < lost_at + 2 + out_s for request in sick.requests)
     finding(f"one of three answers 500 under {STREAMS} streams: {noticed(told, 'a', lost_at)} of"
-            f" {len(told)} streams noticed; it was asked {asked} times in {2 + out_s:.1f} s; out after"
+            f" {len(told)} noticed; it was asked {asked} times in {2 + out_s:.1f} s; out after"
             f" {out_s:.2f} s; back {back_s:.2f} s after it healed")  # fmt: skip
     assert [each for each in told if not each.is_whole] == []
     assert out_s <= 1 + SLACK_S

@@ -75,7 +75,9 @@ async def test_200_streams_outlive_50_reloads_removals_and_a_drain(
         await until(lambda n=number: generation(router) > n)
     assert "alias-50" in {row["id"] for row in router.get("/v1/models").json["data"]}
     assert router.in_flight() == STREAMS
-    await asyncio.to_thread(router.write, {**versions(urls, 51), "services": [service("b", urls[1], "tiny")]})
+    await asyncio.to_thread(
+        router.write, {**versions(urls, 51), "services": [service("b", urls[1], "tiny")]}
+    )
     await until(lambda: router.services()["a"]["state"] == "draining")
     assert router.services()["c"]["state"] == "draining"
     await asyncio.to_thread(router.drain)
@@ -83,7 +85,9 @@ async def test_200_streams_outlive_50_reloads_removals_and_a_drain(
     endless.end()
     async with asyncio.timeout(30):
         await asyncio.gather(*(future for _, _, future in streams))
-    finding(f"{STREAMS} streams across {RELOADS} reloads, removals and a drain: {whole(streams)} whole")
+    finding(
+        f"{STREAMS} streams across {RELOADS} reloads, removals and a drain: {whole(streams)} whole"
+    )
     assert whole(streams) == STREAMS
     for client, _, _ in streams:
         client.transport.abort()

@@ -64,8 +64,9 @@ def test_a_client_that_does_not_read_is_cut_and_its_engine_freed(
     grown = router.rss - before
     router.until(lambda: upstream.open_count <= 2, "engines freed", 20)
     router.until_idle()
-    finding(f"20 clients that do not read: cut after {time.monotonic() - began:.1f} s "
-            f"(idle_timeout_s 1), memory +{max(grown, router.rss - before) / 1e6:.1f} MB")  # fmt: skip
+    cut_s, grown = time.monotonic() - began, max(grown, router.rss - before)
+    finding(f"20 clients that do not read (idle_timeout_s 1): cut after {cut_s:.1f} s, memory "
+            f"+{grown / 1e6:.1f} MB")  # fmt: skip
     router.until(lambda: router.open_files <= files + 4, "descriptors back", 20)
     assert router.rss - before < 20 * 2_000_000
     for client in clients:

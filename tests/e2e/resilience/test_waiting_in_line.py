@@ -79,7 +79,7 @@ async def line(start_daemon, start_upstream):
     return start
 
 
-# -- how many ----------------------------------------------------------------------------------------
+# -- how many --------------------------------------------------------------------------------------
 
 
 async def test_20_requests_at_three_slots_and_five_places_are_8_answers_and_12_refusals(
@@ -102,7 +102,7 @@ async def test_20_requests_at_three_slots_and_five_places_are_8_answers_and_12_r
             assert int(each.retry_after) >= 1
     starts = sorted(request.at for request in upstream.requests)
     at_once = max(sum(at <= other < at + SERVED_S for other in starts[3:]) for at in starts[3:])
-    finding(f"20 requests at 3 slots and 5 places: 8 answers, 12 x 503, at most {max(3, at_once)} at once")
+    finding(f"20 requests at 3 slots and 5 places: 8 answers, 12 x 503, at once {max(3, at_once)}")
     assert at_once <= 3
     await asyncio.to_thread(router.until_idle)
     assert router.metric(MODEL_QUEUE) == 0
@@ -127,7 +127,7 @@ async def test_no_queue_means_503_at_once(line):
     await queue.let_go()
 
 
-# -- who is next -------------------------------------------------------------------------------------
+# -- who is next -----------------------------------------------------------------------------------
 
 
 def two_organizations() -> list[dict]:
@@ -148,7 +148,7 @@ async def test_one_request_waits_a_turn_although_another_organization_has_50_in_
     told = await queue.let_go()
     assert {each.status for each in told} == {200}
     before = users(queue.upstream.requests).index("one") - 1
-    finding(f"one request ({length} tokens) beside 50 of another organization: {before} served before it")
+    finding(f"one request ({length} tokens) beside 50 of another's: {before} served before it")
     assert before <= 2
 
 
@@ -191,7 +191,7 @@ async def test_a_key_with_priority_goes_first(line):
     assert users(queue.upstream.requests)[1] == "urgent"
 
 
-# -- leaving, and coming up ----------------------------------------------------------------------------
+# -- leaving, and coming up ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["fin", "rst"])

@@ -141,7 +141,6 @@ async def test_whoever_waits_for_a_model_that_its_engine_no_longer_lists_is_told
         await task
 
 
-@pytest.mark.xfail(strict=True, reason="where nothing is usable nobody in line is looked at")
 async def test_everybody_is_told_when_the_last_service_goes_down():
     fleet, _, tasks = await full(ticket(), ticket("p"), ticket(priority=3))
     fleet.set_health(named(fleet, "a"), UNHEALTHY)

@@ -6,6 +6,7 @@ import http.client
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 
 from router.config.settings import ServerSettings
 from router.proxy.client import ClientExchange
@@ -27,6 +28,9 @@ def get(path: str) -> bytes:
 def head(*lines: bytes, start: bytes = b"POST /x HTTP/1.1") -> bytes:
     """A head of these lines; `host` goes without saying."""
     return b"\r\n".join([start, b"host: h", *lines, b"", b""])
+
+
+BODY_TO_COME = head(b"content-length: 9")
 
 
 class ClientTransport(FakeTransport):
@@ -59,6 +63,16 @@ class ClientTransport(FakeTransport):
 
     def is_closing(self) -> bool:
         return self.closed or self.aborted
+
+
+class Journey:
+    """Told when its client leaves."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def client_gone(self) -> None:
+        self.told += 1
 
 
 class Turns:
@@ -148,7 +162,7 @@ class Client:
 
     def wait(self) -> None:
         """Let the router do all it can."""
-        while self.loop.turn() or (self._unsent and self.transport.reading):
+        while self.loop.turn():
             self._deliver()
 
     def ask(self, *reads: bytes) -> list[Got]:
@@ -174,6 +188,10 @@ class Client:
         self.transport.aborted = True
         self.connection.connection_lost(None)
 
+    def check(self, after_s: float) -> None:
+        """Have the router look so much later at what waits."""
+        self.downstream.sweep(monotonic() + after_s)
+
     @property
     def lingers(self) -> bool:
         """The router has said all it will say, and waits for the client to close."""
@@ -191,3 +209,10 @@ class _Socket:
 
     def makefile(self, _mode: str) -> io.BytesIO:
         return self._stream
+
+
+def waiting_client(**settings) -> Client:
+    """A client whose answers the test gives."""
+    handler = Answering()
+    handler.reply = later
+    return Client(handler, **settings)

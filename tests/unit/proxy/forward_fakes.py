@@ -70,7 +70,12 @@ class Connection:
 
     def send(self, _head, _body, listener) -> None:
         self.listener = listener
-        asyncio.get_running_loop().call_soon(self.play, listener)
+        asyncio.get_running_loop().call_soon(self._play)
+
+    def _play(self) -> None:
+        if not self.aborted:
+            assert self.listener is not None
+            self.play(self.listener)
 
     def abort(self) -> None:
         self.aborted = True

@@ -11,8 +11,8 @@ from router.metrics import ServiceCells
 from router.model import ServiceSpec
 from router.openai.paths import CHAT, InferencePath
 from router.proxy.exchange import Call
-from router.proxy.meter import Unmetered
 from router.proxy.headers import to_downstream
+from router.proxy.meter import Unmetered
 from router.proxy.upstream import Head, Target, UpstreamConnection, UpstreamPool
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"

@@ -154,7 +154,6 @@ async def test_a_reused_connection_that_ends_before_a_byte_is_stale_and_can_be_t
     assert attempt.outcome is Outcome.STALE
     attempt.relay.rearm()
     assert attempt.outcome is None
-    assert attempt.ended == []
     fresh = FakeConnection()
     attempt.relay.send(fresh, b"HEAD ")
     attempt.head(length=1)
