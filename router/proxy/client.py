@@ -134,6 +134,8 @@ class ClientExchange:
             framing += b"connection: close\r\n"
         elif self.old:
             framing += b"connection: keep-alive\r\n"
+        if self._connection.writing_paused and self.flow is not None:
+            self.flow.pause()  # since an earlier answer: it will not be told again
         self._write(b"HTTP/1.1 %d %b\r\n%b%b\r\n%b" % (status, reason, lines, framing, first))
 
     def write(self, data: bytes) -> None:

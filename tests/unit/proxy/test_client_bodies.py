@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 
 import pytest
@@ -43,7 +44,7 @@ def test_a_chunked_body_is_what_was_sent_however_it_is_cut(pieces, cuts):
     sent = IN_CHUNKS + chunked(*pieces) + b"0\r\n\r\n"
     edges = sorted({0, len(sent), *(cut for cut in cuts if cut < len(sent))})
     client = Client()
-    client.ask(*(sent[a:b] for a, b in zip(edges, edges[1:], strict=False)))
+    client.ask(*(sent[a:b] for a, b in itertools.pairwise(edges)))
     (exchange,) = client.handler.requests
     assert exchange.body == b"".join(pieces)
 
@@ -106,7 +107,7 @@ def test_the_name_of_the_coding_has_no_case(client):
 
 @pytest.mark.xfail(strict=True, reason="the connection stays where keep-alive was asked for")
 def test_chunks_in_http_1_0_close_the_connection(client):
-    """RFC 9112, section 6.1: such a message may be framed in another way by whoever passed it on."""
+    """RFC 9112, section 6.1: whoever passed it on may have framed it in another way."""
     lines = b"transfer-encoding: chunked\r\nconnection: keep-alive\r\n\r\n"
     client.ask(b"POST /x HTTP/1.0\r\n" + lines + b"0\r\n\r\n")
     assert not client.is_open

@@ -114,7 +114,7 @@ def test_a_request_with_two_hosts_is_refused(client):
 
 
 def test_lines_that_cross_are_told_apart_from_those_that_do_not(client):
-    client.ask(head(b"Accept: a", b"Authorization: k", b"X-Other:  1 ", start=b"GET /x HTTP/1.1"))
+    client.ask(head(b"Accept: a", b"Authorization: k", b"X-Other:  1", start=b"GET /x HTTP/1.1"))
     (exchange,) = client.handler.requests
     assert exchange.lines == b"accept: a\r\nx-other: 1\r\n"
     assert exchange.header(b"authorization") == "k"
