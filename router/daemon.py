@@ -51,7 +51,7 @@ from router.state import State
 _log = get_logger("router.daemon")
 _BACKLOG = 2048
 _LAST_WORDS_S = 0.5
-_GC_THRESHOLDS = (50_000, 20, 50)
+_GC_THRESHOLDS = (50_000, 5, 5)
 
 
 class Daemon:

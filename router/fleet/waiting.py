@@ -84,13 +84,16 @@ class _Turns:
         Where nobody can be given one, nothing changes: turns and deficits are for those served.
         """
         order, deficits = list(self.lines), dict(self._deficits)
+        # No larger than whoever is first needs: a turn must not be many small requests.
+        quantum = max((line[0].cost for line in self.lines.values()), default=1)
+        quantum = min(quantum, QUANTUM_TOKENS)
         stuck: set[str] = set()
         while len(stuck) < len(self.lines):
             organization, line = next(iter(self.lines.items()))
             if organization in stuck:
                 self.lines.move_to_end(organization)
             elif self._deficits[organization] < line[0].cost:
-                self._deficits[organization] += QUANTUM_TOKENS
+                self._deficits[organization] += quantum
                 self.lines.move_to_end(organization)
             else:
                 ticket = _first_given(line, give)

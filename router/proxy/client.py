@@ -152,6 +152,9 @@ class ClientExchange:
         """Close the connection: the answer is not whole and must not look so."""
         self.begun = True
         self.keep = False
+        transport = self._connection.transport
+        if transport is not None and self._connection.writing_paused:
+            transport.abort()  # it does not read, so what is written would only lie there
         self._end()
 
     def answer(self, status: int, content_type: str, body: bytes, lines: bytes = b"") -> None:

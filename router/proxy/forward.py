@@ -70,8 +70,11 @@ class Forwarder:
         journey.go()
 
     def fault(self, relay: Relay, lease: Lease, call: Call) -> None:
-        """The engine is to blame: it is told of, counts against the service, and is looked into."""
-        if not relay.first_byte or relay.status >= 500:
+        """The engine is to blame: it is told of, counts against the service, and is looked into.
+
+        It does not count where the service is known to be down: why is known too, and better.
+        """
+        if relay.service.usable and (not relay.first_byte or relay.status >= 500):
             lease.failed(relay.reason, relay.retry_after_s)
         self._suspect(relay.service)
         _log.warning(

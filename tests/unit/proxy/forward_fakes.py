@@ -11,6 +11,7 @@ from router.fleet.service import Health
 from router.metrics import Metrics
 from router.model import ServiceSpec, ServiceState
 from router.proxy.forward import Forwarder
+from router.proxy.meter import Unmetered
 from router.proxy.relay import Relay
 from router.proxy.upstream import ConnectFailed, Disconnected, Head, Target
 from unit.proxy.proxy_fakes import FakeExchange, call_of
@@ -117,6 +118,16 @@ class Pool:
         return self.opened[-1]
 
 
+class Charging(Unmetered):
+    """Notes what each close is told: the answer's service, or nothing."""
+
+    def __init__(self) -> None:
+        self.charged: list[str | None] = []
+
+    def close(self, answered) -> None:
+        self.charged.append(None if answered is None else answered.service.name)
+
+
 class House:
     """A forwarder over engines `a`, `b`, ... that are tried in this order."""
 
@@ -139,6 +150,7 @@ class House:
         self.max_queue = 0
         self.exchange = FakeExchange()
         self.call = call_of(self.exchange)
+        self.call.meter = self.meter = Charging()
 
     def limits(self) -> LimitsSettings:
         return LimitsSettings(max_queue=self.max_queue)
@@ -168,6 +180,8 @@ class House:
         assert [service.in_flight for service in self.fleet.services] == [0] * len(self.pools)
         assert self.forwarder.running == set()
         assert self.exchange.flow is None
+        assert self.exchange.journey is None
+        assert len(self.meter.charged) == 1
 
 
 async def running(house: House) -> tuple[asyncio.Task[None], Relay]:

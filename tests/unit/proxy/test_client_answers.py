@@ -180,11 +180,26 @@ def test_an_answer_that_has_ended_holds_nobody_back(client):
     assert flow.did == []
 
 
-def test_an_answer_that_begins_while_an_earlier_one_is_unread_holds_its_engine_back(client):
-    """The transport is full already, so it will not say so again."""
-    flow = flowing(client)
-    client.connection.writing_paused = True
-    client.handler.requests[-1].start(200, b"OK", LINES, None, b"abc")
+def test_a_request_waits_until_the_answer_before_it_has_been_read(client):
+    """A transport that is full already says so no second time: nobody would pause the next."""
+    exchange = asked(client, GET * 2)
+    exchange.flow = Flow()
+    exchange.start(200, b"OK", LINES, None, b"abc")
+    client.connection.pause_writing()
+    exchange.finish()
+    client.wait()
+    assert len(client.handler.requests) == 1
+    client.connection.resume_writing()
+    client.wait()
+    assert len(client.handler.requests) == 2
+
+
+def test_an_answer_that_begins_after_the_client_fell_behind_holds_its_engine_back(client):
+    """What was told while nobody could be paused is told when there is somebody."""
+    exchange = asked(client)
+    client.connection.pause_writing()
+    exchange.flow = flow = Flow()
+    exchange.start(200, b"OK", LINES, None, b"abc")
     assert flow.did == ["pause"]
     client.connection.resume_writing()
     assert flow.did == ["pause", "resume"]

@@ -121,6 +121,14 @@ def test_lines_that_cross_are_told_apart_from_those_that_do_not(client):
     assert exchange.header(b"cookie") is None
 
 
+@pytest.mark.xfail(strict=True, reason="blanks behind a value are taken for a part of it")
+def test_blanks_around_a_value_are_no_part_of_it(client):
+    """RFC 9112, section 5.1."""
+    client.ask(head(b"x-request-id: \tr-1 \t", b"x-other: 1 ", start=b"GET /x HTTP/1.1"))
+    (exchange,) = client.handler.requests
+    assert (exchange.request_id, exchange.lines) == (b"r-1", b"x-other: 1\r\n")
+
+
 def test_bytes_that_are_no_utf_8_can_be_read_and_written_again(client):
     client.ask(head(b"authorization: \xff\xc3\xa9", start=b"GET /x HTTP/1.1"))
     (exchange,) = client.handler.requests

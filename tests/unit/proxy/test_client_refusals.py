@@ -11,8 +11,10 @@ from unit.proxy.client_fakes import (
     Answering,
     Client,
     Journey,
+    echo,
     get,
     head,
+    later,
 )
 
 
@@ -95,6 +97,29 @@ def test_a_request_that_closes_is_answered_whatever_follows_it(client):
     (answer,) = client.ask(head(b"connection: close", start=b"GET /x HTTP/1.1") + GET)
     assert (answer.status, answer.headers["connection"]) == (200, "close")
     assert not client.is_open
+
+
+def test_a_refusal_waits_for_the_answers_before_it(client):
+    client.handler.reply = later
+    client.send(GET * 2 + b"nonsense\r\n\r\n", GET)
+    for count in (1, 2):
+        client.wait()
+        assert len(client.handler.requests) == count
+        echo(client.handler.requests[-1])
+    client.wait()
+    assert [answer.status for answer in client.got()] == [200, 200, 400]
+    assert client.lingers
+
+
+def test_a_refusal_behind_a_request_that_closes_is_not_sent(client):
+    client.handler.reply = later
+    client.send(GET + head(b"connection: close", start=b"GET /x HTTP/1.1") + b"nonsense\r\n\r\n")
+    client.wait()
+    for _ in range(2):
+        echo(client.handler.requests[-1])
+        client.wait()
+    assert [answer.status for answer in client.got()] == [200, 200]
+    assert client.transport.closed
 
 
 def test_a_client_that_was_refused_and_left_is_not_written_to():

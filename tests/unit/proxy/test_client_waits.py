@@ -102,3 +102,16 @@ def test_an_answer_that_closes_has_time_to_arrive(waiting):
     waiting.check(20_000)
     waiting.check(30_000)
     assert waiting.transport.aborted
+
+
+def test_a_client_that_does_not_read_what_it_was_answered_is_closed(waiting):
+    waiting.send(GET * 2)
+    waiting.connection.pause_writing()
+    echo(waiting.handler.requests[0])
+    waiting.wait()
+    waiting.check(0)
+    waiting.check(74)
+    assert waiting.is_open
+    waiting.check(76)
+    assert waiting.transport.aborted
+    assert len(waiting.handler.requests) == 1

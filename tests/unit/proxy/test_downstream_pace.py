@@ -72,3 +72,25 @@ async def test_a_client_that_does_not_read_pauses_its_engine_and_resumes_it_when
         assert await reader.readexactly(len(LARGE)) == LARGE
         await flow.resumed.wait()
     assert flow.asked == ["pause", "resume"]
+
+
+async def test_a_request_behind_an_unread_answer_waits_until_it_is_read():
+    taken: list[int] = []
+    written = asyncio.Event()
+
+    async def handler(exchange):
+        taken.append(len(taken))
+        exchange.start(200, b"OK", b"", len(LARGE), LARGE)
+        exchange.finish()
+        written.set()
+
+    async with serving(handler) as (reader, writer), asyncio.timeout(10):
+        writer.write(REQUEST * 2)
+        await written.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert taken == [0]
+        for _ in range(2):
+            await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(len(LARGE)) == LARGE
+    assert taken == [0, 1]

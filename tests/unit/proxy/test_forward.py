@@ -105,6 +105,32 @@ async def test_a_call_that_could_not_move_counts_no_retry():
     assert dict(house.fleet.services[0].cells.retries) == {}
 
 
+# -- charging --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("plays", "charged"),
+    [
+        ([answers(200)], "a"),
+        ([breaks, answers(200)], "b"),
+        ([answers(500), answers(200)], "b"),
+        ([breaks_after_a_byte], "a"),
+        ([answers(500), refuses], "a"),
+    ],
+)
+async def test_the_answer_that_the_client_got_is_charged_once(plays, charged):
+    house = House(*(Pool(play) for play in plays))
+    await house.forward()
+    assert house.meter.charged == [charged]
+
+
+async def test_nothing_is_charged_where_no_engine_answered():
+    house = House(Pool(breaks))
+    with pytest.raises(BadGateway):
+        await house.forward()
+    assert house.meter.charged == [None]
+
+
 # -- connections -----------------------------------------------------------------------------------
 
 

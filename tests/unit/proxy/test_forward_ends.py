@@ -140,9 +140,9 @@ async def test_a_client_that_leaves_leaves_nothing_behind(play, reused):
 
 
 async def test_a_client_that_leaves_at_any_turn_of_the_loop_leaves_nothing_behind():
-    """Cancelled after 0, 1, 2, ... turns, through a stale connection and two moves."""
+    """Cancelled after 1, 2, 3, ... turns, through a stale connection and two moves."""
     finished = False
-    turns = 0
+    turns = 1
     while not finished:
         house = House(Pool(breaks, idle=breaks), Pool(answers(500)), Pool(answers(200)))
         task = asyncio.create_task(house.forward())
