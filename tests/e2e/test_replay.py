@@ -85,6 +85,8 @@ def test_an_answer_that_nobody_asked_for_reaches_nobody(router, upstream):
     with Client(router.port) as client:
         assert client.request("POST", "/v1/chat/completions", chat()).read().body == double.body
         assert client.surplus == b""
+        # Until the surplus has come nobody can know of it, so the next request waits for that.
+        upstream.wait_closed(upstream.requests[-1])
         after = next(r for r in RECORDINGS if r.name == "http/chat")
         upstream.script = lambda _: after.steps()
         assert client.request("POST", "/v1/chat/completions", chat()).read().body == after.body
