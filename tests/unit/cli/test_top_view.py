@@ -1,0 +1,172 @@
+"""The table of `router top`: what it shows of a picture, in which order, and what keys change."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from router.cli.top_keys import keys_of
+from router.cli.top_source import Picture, picture
+from router.cli.top_view import COLUMNS, TITLES, View, in_order, pressed, printable, render
+
+PLAIN = View()
+PLACE = {title: place for place, title in enumerate(TITLES)}
+
+
+def row(name: str, **more) -> dict:
+    return {
+        "name": name, "state": "healthy", "models": ["org/m"], "gpu": None, "in_flight": 0,
+        "max_concurrency": None, "last_error": None, "queued": 0, "ttft": 0.0,
+        "response_time": 0.0, "tokens_per_second": 0.0, "request_count": 0, "error_count": 0,
+        "prompt_tokens": 0, "completion_tokens": 0, **more,
+    }  # fmt: skip
+
+
+def shown(*rows: dict, view: View = PLAIN, height: int | None = None, organizations=None) -> str:
+    """The screen as text, 200 columns wide."""
+    out = io.StringIO()
+    console = Console(file=out, width=200, height=height or 100, color_system=None)
+    console.print(
+        render(
+            Picture(rows, organizations, 1, 3725.0), view, url="http://router:8000", height=height
+        )
+    )
+    return out.getvalue()
+
+
+def order(*rows: dict, **view) -> list[str]:
+    found = in_order(Picture(rows, None, 0, 0.0), View(**view))
+    return [each["name"] for each in found]
+
+
+def test_the_two_pages_are_joined_by_name():
+    found = picture(
+        {"services": [{"name": "a", "gpu": "1"}]},
+        {"services": [{"name": "a", "ttft": 2.0}], "healthy_services": 1, "uptime_s": 5},
+    )
+    assert found.services == [{"name": "a", "ttft": 2.0, "gpu": "1"}]
+    assert found.organizations is None
+
+
+def test_a_service_that_only_one_page_knows_is_shown_all_the_same():
+    page = {"services": [], "healthy_services": 0, "uptime_s": 5}
+    found = picture({"services": [{"name": "new", "state": "loading"}]}, page)
+    assert "new" in shown(*found.services)
+
+
+def test_text_is_sorted_from_a_and_numbers_from_the_largest():
+    rows = row("b", request_count=1), row("a", request_count=2), row("c", request_count=3)
+    assert order(*rows, column=PLACE["service"]) == ["a", "b", "c"]
+    assert order(*rows, column=PLACE["requests"]) == ["c", "a", "b"]
+
+
+def test_reversed_is_the_other_way_round():
+    rows = row("b", request_count=1), row("a", request_count=2)
+    assert order(*rows, column=PLACE["requests"], is_reversed=True) == ["b", "a"]
+    assert order(*rows, column=PLACE["service"], is_reversed=True) == ["b", "a"]
+
+
+def test_the_worst_states_come_first():
+    states = "healthy", "unhealthy", "loading", "ejected"
+    rows = [row(state, state=state) for state in states]
+    assert order(*rows, column=PLACE["state"]) == ["unhealthy", "ejected", "loading", "healthy"]
+
+
+@pytest.mark.parametrize("column", COLUMNS, ids=lambda each: each.title)
+def test_every_column_can_be_sorted_and_shown_for_a_bare_row(column):
+    assert order({"name": "a"}, {"name": "b"}, column=PLACE[column.title])
+    assert shown({"name": "a", "state": "healthy"}, view=View(PLACE[column.title]))
+
+
+def test_a_columns_letter_sorts_by_it_and_once_more_turns_it_round():
+    view = pressed(View(), "t")
+    assert (COLUMNS[view.column].title, view.is_reversed) == ("tok/s", False)
+    assert pressed(view, "t").is_reversed
+
+
+def test_arrows_go_to_the_next_column_and_around():
+    assert pressed(View(), "right").column == 1
+    assert pressed(View(), "left").column == len(COLUMNS) - 1
+
+
+def test_no_two_columns_have_one_letter_and_none_is_q():
+    letters = [column.key for column in COLUMNS]
+    assert len(set(letters)) == len(letters)
+    assert not set(letters) & {"q", "-"}
+
+
+def test_another_key_changes_nothing():
+    assert pressed(View(3, True, 2), "X") == View(3, True, 2)
+
+
+def test_what_does_not_fit_is_counted_and_scrolled_to():
+    rows = [row(f"service-{number:02}") for number in range(40)]
+    screen = shown(*rows, height=20)
+    assert "service-00" in screen
+    assert "service-39" not in screen
+    assert "of 40 services" in screen
+    assert "service-39" in shown(*rows, height=20, view=View(top=39))
+
+
+@pytest.mark.parametrize("height", [8, 12, 20, 60])
+def test_the_screen_is_never_higher_than_the_terminal(height):
+    rows = [row(f"service-{number:02}") for number in range(40)]
+    assert len(shown(*rows, height=height, view=View(error="gone")).splitlines()) <= height
+
+
+def test_a_limit_is_shown_beside_what_is_in_flight():
+    assert " 3/6 " in shown(row("a", in_flight=3, max_concurrency=6))
+
+
+def test_the_last_error_is_shown_of_what_is_not_healthy():
+    assert "refused" in shown(row("a", state="unhealthy", last_error="refused"))
+    assert "refused" not in shown(row("a", last_error="refused"))
+
+
+def test_organizations_are_shown_with_their_limits():
+    one = {
+        "id": "acme", "tokens_today": 950, "tokens_month": 5, "requests_today": 7,
+        "limits": {"daily_tokens": 1000, "monthly_tokens": None, "daily_requests": 10},
+    }  # fmt: skip
+    screen = shown(row("a"), organizations=[one])
+    assert "acme" in screen
+    assert "1,000  95%" in screen
+    assert "no limit" in screen
+
+
+def test_a_picture_that_is_old_says_so():
+    assert "Not up to date: gone" in shown(row("a"), view=View(error="gone"))
+
+
+def test_an_engines_words_cannot_steer_the_terminal():
+    screen = shown(
+        row("a", models=["org/\x1b]0;title\x07"], state="unhealthy", last_error="\x1b[2J")
+    )
+    assert "\x1b" not in screen
+    assert "\x07" not in screen
+
+
+def test_an_engines_words_are_no_markup():
+    assert "[red]" in shown(row("a", models=["[red]"]))
+
+
+def test_printable_keeps_letters_of_every_script():
+    assert printable("Größe 大") == "Größe 大"
+
+
+@pytest.mark.parametrize(
+    ("data", "keys"),
+    [
+        (b"q", ["q"]),
+        (b"\x1b[A\x1b[B", ["up", "down"]),
+        (b"\x1bOC\x1bOD", ["right", "left"]),
+        (b"n\x1b[Cq", ["n", "right", "q"]),
+        (b"\x1b[5~r", ["r"]),
+        (b"\x1b[1;5Cr", ["r"]),
+        (b"\xff", ["\N{REPLACEMENT CHARACTER}"]),
+    ],
+)
+def test_keys_are_read_out_of_what_a_terminal_sends(data, keys):
+    assert list(keys_of(data)) == keys
