@@ -26,11 +26,11 @@ serve: $(READY) ## Run the router with backends.yaml.
 	$(BIN)/router serve
 
 test: $(READY) ## All tests that need no real engine.
-	$(BIN)/python -m pytest -m "not real_vllm and not node"
+	$(BIN)/python -m pytest -m "not real_vllm and not node and not docker and not browser and not prometheus"
 
 coverage: $(READY) ## The same tests, with a coverage report.
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q -m "not real_vllm and not node"
+	$(BIN)/coverage run -m pytest -q -m "not real_vllm and not node and not docker and not browser and not prometheus"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

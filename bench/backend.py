@@ -37,7 +37,8 @@ def _json_answer(body: bytes) -> bytes:
 STREAM_HEAD = _head("text/event-stream; charset=utf-8", "transfer-encoding: chunked")
 STREAM_END = wire.chunk(wire.FINISH_EVENT) + wire.chunk(wire.DONE_EVENT) + b"0\r\n\r\n"
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
-MODELS = {"object": "list", "data": [{"id": wire.MODEL, "object": "model", "owned_by": "bench"}]}
+CARD = {"id": wire.MODEL, "object": "model", "owned_by": "vllm", "max_model_len": 8192}
+MODELS = {"object": "list", "data": [CARD]}
 CHAT = wire.CHAT_PATH.encode()
 UNARY_ANSWER = _json_answer(wire.unary_answer())
 PAGES = {

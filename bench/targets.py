@@ -219,4 +219,6 @@ class Testbed:
         )
         config = self._folder / "backends.yaml"
         config.write_text(ROUTER_CONFIG.format(port=port, services=services))
-        return [sys.executable, "-m", "router", "serve", "--config", str(config)]
+        # As nginx above: the access log's cost is measured on its own, see `bench.added_cost`.
+        options = ["--config", str(config), "--no-access-log"]
+        return [sys.executable, "-m", "router", "serve", *options]

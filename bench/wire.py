@@ -4,6 +4,7 @@ import json
 
 MODEL = "bench"
 CHAT_PATH = "/v1/chat/completions"
+KEY = "sk-bench"
 UNARY_BYTES = 1024
 STAMP_DIGITS = 20
 
@@ -79,6 +80,6 @@ def chat_request(host: str, **fields: object) -> bytes:
     head = (
         f"POST {CHAT_PATH} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\n"
         "Content-Type: application/json\r\nUser-Agent: OpenAI/Python 2.0.0\r\n"
-        f"Authorization: Bearer bench\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Authorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

@@ -7,20 +7,22 @@ import contextlib
 import gc
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
-
-from prometheus_client.metrics_core import Metric
+from typing import Any, Protocol
 
 from router import __version__
 from router.access.door import Door
 from router.api.access import StatusGuard
+from router.api.docs import DocsPages
+from router.api.explain import ExplainPages
 from router.api.gauges import (
     connection_gauges,
+    discovery_gauges,
     fleet_gauges,
     ledger_gauges,
+    process_gauges,
     reload_gauges,
     storage_gauges,
 )
@@ -31,20 +33,32 @@ from router.config import ConfigurationError, Problem, Settings, service_specs
 from router.config.settings import ServerSettings
 from router.config.snapshot import snapshot_path
 from router.config.watching import ConfigWatcher
+from router.dashboard.dashboard import Dashboard
+from router.dashboard.picture import Sources
+from router.discovery import Discovery
 from router.errors import Draining, RouterError
+from router.events import EventLog, Severity
+from router.exposition import Family
 from router.fleet.fleet import Fleet
 from router.fleet.prober import Prober
+from router.fleet.service import Service
+from router.fleet.words import state_told
 from router.limits.rate import RateLimiter
 from router.log import get_logger
-from router.metrics import Metrics
+from router.metrics import Metrics, Sample
+from router.model import ServiceState
+from router.proxy.access_log import AccessLog
+from router.proxy.account import Account
 from router.proxy.downstream import Downstream
 from router.proxy.forward import Forwarder
 from router.proxy.meter import Metering
 from router.proxy.pipeline import Pipeline
+from router.proxy.quota_notices import QuotaNotices
+from router.proxy.scales import Scales
 from router.proxy.sweep import Sweeper
 from router.proxy.upstream import Upstreams
 from router.reload import Reloader
-from router.routes import Dispatch
+from router.routes import Dispatch, entries
 from router.routing import POLICIES
 from router.state import State
 
@@ -52,6 +66,16 @@ _log = get_logger("router.daemon")
 _BACKLOG = 2048
 _LAST_WORDS_S = 0.5
 _GC_THRESHOLDS = (50_000, 5, 5)
+
+
+class Spans(Protocol):
+    """Who sends spans, see `router.telemetry`."""
+
+    def take(self, service: str, samples: Sequence[Sample]) -> None:
+        """Tell of the requests among these attempts."""
+
+    def close(self) -> None:
+        """Send what waits, and end. Blocks."""
 
 
 class Daemon:
@@ -62,6 +86,8 @@ class Daemon:
         read: loads them again, for a reload, in a thread; raises ConfigurationError.
         state_path: of the state database; None keeps usage in memory and knows no stored keys.
         watcher: tells of changes of the file; None: only SIGHUP reloads it.
+        access_log: told of every request; None: there is none.
+        spans: told of every request too.
         pinned: keys that the command line decides, whatever the file says.
     """
 
@@ -72,6 +98,8 @@ class Daemon:
         state_path: Path | None = None,
         *,
         watcher: ConfigWatcher | None = None,
+        access_log: AccessLog | None = None,
+        spans: Spans | None = None,
         pinned: Collection[str] = (),
     ) -> None:
         self._settings = settings
@@ -81,15 +109,24 @@ class Daemon:
         self._stop_now = asyncio.Event()
         self._failed = False
         self._tasks: list[asyncio.Task[None]] = []
+        self.events = EventLog()
         self.reloader = Reloader(
             settings,
             read,
             self._take_over,
             snapshot=snapshot_path(state_path) if state_path is not None else None,
             pinned=pinned,
+            events=self.events,
         )
         self.state = State(settings, state_path)
         self.metrics = Metrics(__version__)
+        self._access_log = access_log
+        if access_log is not None:
+            self.metrics.on_samples(access_log.take)
+        self._spans = spans
+        if spans is not None:
+            self.metrics.on_samples(spans.take)
+        account = Account(self.metrics, access_log)
         self.fleet = Fleet(
             self.metrics,
             policy=POLICIES[settings.routing.policy],
@@ -97,14 +134,24 @@ class Daemon:
             ejection=settings.ejection,
         )
         self.upstreams = Upstreams(asyncio.get_running_loop())
+        self.discovery = Discovery(settings, self.fleet.publish, self.events)
         self.prober = Prober(self.fleet, lambda: self._settings.health)
         self.forwarder = Forwarder(
-            self.fleet, self.upstreams, lambda: self._settings.limits, self.prober.suspect
+            self.fleet,
+            self.upstreams,
+            lambda: self._settings.limits,
+            self.prober.suspect,
+            account,
         )
         self._limiter = RateLimiter(*_rate(settings))
+        self.dashboard = self._dashboard()
         self.dispatch = self._dispatch()
         self.downstream = Downstream(
-            self.dispatch, self._server_settings, asyncio.get_running_loop()
+            self.dispatch,
+            self._server_settings,
+            asyncio.get_running_loop(),
+            account.refused,
+            account.left,
         )
         self._sweeper = Sweeper(
             self._server_settings,
@@ -117,17 +164,20 @@ class Daemon:
         self.metrics.add_source(self._gauges)
         self.fleet.on_change(self._fleet_changed)
         self.fleet.on_down(self.forwarder.service_down)
+        self.fleet.on_state(self._service_changed)
 
     def _dispatch(self) -> Dispatch:
         door = Door(self.state.keyring, self._limiter, time.time)
         guard = StatusGuard(self._server_settings)
         usage = UsagePages(self.state.ledger)
+        metering = Metering(self.state.ledger, self.fleet, self.upstreams, time.time)
+        scales = Scales(lambda: self.fleet.catalog, metering, lambda: entries(self._settings))
         pipeline = Pipeline(
             door,
             self.fleet,
-            Metering(self.state.ledger, self.fleet, self.upstreams, time.time),
+            metering,
             self.forwarder,
-            self.metrics,
+            notices=QuotaNotices(self.events),
             closed=self._closed,
             limits=self._server_settings,
         )
@@ -145,8 +195,21 @@ class Daemon:
             status=status,
             models=ModelPages(self.fleet),
             usage=usage,
+            dashboard=self.dashboard,
+            docs=DocsPages(__version__),
+            explain=ExplainPages(self.fleet, lambda: self._settings.routing.policy, scales.weigh),
             settings=self._settings,
         )
+
+    def _dashboard(self) -> Dashboard:
+        sources = Sources(
+            fleet=self.fleet,
+            ledger=self.state.ledger,
+            condition=self._condition,
+            in_flight=lambda: self.downstream.active,
+            version=__version__,
+        )
+        return Dashboard(sources, self.events, self._server_settings, asyncio.get_running_loop())
 
     # -- a life ------------------------------------------------------------------------------
 
@@ -163,13 +226,6 @@ class Daemon:
     async def serving(self) -> AsyncIterator[str]:
         """Listen, probe and sweep while the context lasts; gives the base URL."""
         server_settings = self._settings.server
-        discovery = self._settings.discovery
-        if discovery.docker.enabled or discovery.files is not None:
-            _log.warning(
-                "discovery_not_available",
-                consequence="services come from this file alone; this release reads no labels",
-                remedy="list the services under `services`",
-            )
         await self.state.start()
         self.fleet.publish("yaml", service_specs(self._settings))
         loop = asyncio.get_running_loop()
@@ -182,6 +238,8 @@ class Daemon:
         await self.prober.start()
         self._begin(self._sweeper.run(), "sweep")
         self._begin(self.reloader.run(), "reload")
+        self._begin(self.discovery.run(), "discovery")
+        self._begin(self.dashboard.run(), "dashboard")
         if self._watcher is not None:
             self._begin(self._watcher.run(self.reloader.request), "watch")
         gc.collect()
@@ -190,6 +248,7 @@ class Daemon:
         host, port = server.sockets[0].getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         _log.info("listening", url=url, version=__version__)
+        self.events.add("daemon", "router", f"listens on {url}")
         self._phase = "running"
         try:
             yield url
@@ -199,9 +258,15 @@ class Daemon:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self.prober.stop()
+            self.dashboard.close()
             self.downstream.close()
             self.upstreams.close()
             await self.state.close()
+            self.metrics.fold()
+            if self._access_log is not None:
+                await asyncio.to_thread(self._access_log.close)
+            if self._spans is not None:
+                await asyncio.to_thread(self._spans.close)
             _log.info("stopped")
 
     def stop(self) -> None:
@@ -215,6 +280,7 @@ class Daemon:
         self._phase = "draining"
         timeout_s = self._settings.server.drain_timeout_s
         _log.info("draining", in_flight=self.downstream.active, timeout_s=timeout_s)
+        self.events.add("daemon", "router", "drains: takes nothing new", Severity.WARNING)
         waits = [
             asyncio.create_task(self.downstream.drained()),
             asyncio.create_task(self._stop_now.wait()),
@@ -256,6 +322,7 @@ class Daemon:
             ejection=settings.ejection,
         )
         self.fleet.publish("yaml", service_specs(settings))
+        self.discovery.configure(settings)
         self.dispatch.configure(settings)
 
     # -- what the owners ask of each other ------------------------------------------------------
@@ -275,11 +342,21 @@ class Daemon:
     def _fleet_changed(self) -> None:
         self.upstreams.retain(service.spec.url for service in self.fleet.services)
 
-    def _gauges(self) -> Iterator[Metric]:
+    def _service_changed(self, service: Service, was: ServiceState, was_for_s: float) -> None:
+        text, severity = state_told(service.shown, was, was_for_s, service.last_error)
+        self.events.add("service", service.name, text, severity)
+
+    def _gauges(self) -> Iterator[Family]:
         yield from fleet_gauges(self.fleet)
         yield from connection_gauges(self.downstream.count, *self.upstreams.counts())
+        yield from process_gauges(
+            self.downstream.body_bytes,
+            len(asyncio.all_tasks()),
+            self._access_log.dropped if self._access_log is not None else 0,
+        )
         yield from ledger_gauges(self.state.ledger)
         yield from reload_gauges(self.reloader.generation, self.reloader.last_error)
+        yield from discovery_gauges(self.discovery.statuses())
         if self.state.database is not None:
             yield from storage_gauges(self.state.database.status())
 

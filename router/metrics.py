@@ -1,7 +1,7 @@
 """The router's measurements: cheap cells that the hot path writes, read only when scraped.
 
 prometheus-client's own counters cost a lock and a label lookup each; a request touches about ten.
-Here a cell is an attribute or a list element, and one collector turns all cells into samples.
+Here a cell is an attribute or a list element, and a scrape turns all cells into lines.
 Label values come from configuration and from the router's own code, never from a client.
 """
 
@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
 from itertools import compress
+from math import inf
+from typing import Final
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-)
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+
+from router.exposition import Family, bound_text, rendered
+from router.model import Usage
 
 SECONDS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600,
@@ -33,6 +33,9 @@ FINE_SECONDS = (
 
 
 _FOLD_AT = 512
+_MAX_ORGANIZATIONS = 200
+OTHERS = "other"
+"""Stands for every organization past the first 200."""
 _STATUS_CLASS = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
@@ -62,16 +65,14 @@ class Histogram:
         self.counts[-1] += len(values) - below
         self.total += sum(values)
 
-    def buckets(self) -> list[tuple[str, float]]:
-        """Cumulative counts, as prometheus-client wants them."""
-        rows: list[tuple[str, float]] = []
-        running = 0
-        for bound, count in zip(
-            (*map(str, map(float, self.bounds)), "+Inf"), self.counts, strict=True
-        ):
-            running += count
-            rows.append((bound, running))
-        return rows
+    def shape(self) -> list[tuple[str, int]]:
+        """Its buckets, see `Family.add_histogram`."""
+        return list(zip(_bound_texts(self.bounds), self.counts, strict=True))
+
+
+@cache
+def _bound_texts(bounds: tuple[float, ...]) -> tuple[str, ...]:
+    return (*map(bound_text, bounds), bound_text(inf))
 
 
 class RollingMinute:
@@ -127,12 +128,21 @@ class RollingMinute:
 Sample = tuple[
     float, tuple[str, int], str | None, bool, bool, bool, bool,
     float, float, float, float, int, int, int, int,
+    str, str, float, bool, bytes, str | None, str, Usage | None, bytes | None,
 ]  # fmt: skip
 """What one ended attempt leaves behind, times in seconds: when it ended (monotonic); kind of path
 and status (0 without an answer); kind of the engine's fault, or None; whether the client left, the
 engine broke it off after the first byte, the client got all of it, and it was sent at all; the
 duration; time to first byte (negative without one); wait for a slot; the router's own share until
-it was sent; bytes of the request and of the answer; prompt and completion tokens."""
+it was sent; bytes of the request and of the answer; prompt and completion tokens.
+
+Then: the model; the organization, empty for the anonymous; seconds that connecting took; whether
+this was the last attempt of its request; the request's id; the key's id, or None; how it ended;
+what was charged, None where nobody pays; the client's `traceparent`, or None."""
+ORGANIZATION: Final = 16
+LAST: Final = 18
+CHARGED: Final = 22
+"""Places in a sample."""
 
 
 class ServiceCells:
@@ -143,14 +153,16 @@ class ServiceCells:
     """
 
     __slots__ = (
-        "_samples", "away", "client_aborts", "completion_tokens", "duration", "error_count",
-        "errors", "inter_token", "overhead", "prompt_tokens", "queue", "recent", "request_bytes",
-        "request_count", "requests", "response_bytes", "retries", "streams_truncated",
-        "time_to_first_token", "transitions",
+        "_listener", "_samples", "abort_release", "away", "client_aborts", "completion_tokens",
+        "connect", "duration", "error_count", "errors", "inter_token", "overhead", "prompt_tokens",
+        "queue", "recent", "request_bytes", "request_count", "requests", "response_bytes",
+        "retries", "streams_truncated", "time_to_first_token", "tokens", "transitions",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, listener: Callable[[list[Sample]], None] | None = None) -> None:
+        self._listener = listener
         self._samples: list[Sample] = []
+        self.tokens: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.requests: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.errors: defaultdict[str, int] = defaultdict(int)
         self.retries: defaultdict[str, int] = defaultdict(int)
@@ -164,7 +176,9 @@ class ServiceCells:
         self.response_bytes = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
+        self.abort_release = Histogram(FINE_SECONDS)
         self.away = Histogram(SECONDS)
+        self.connect = Histogram(SECONDS)
         self.duration = Histogram(SECONDS)
         self.time_to_first_token = Histogram(SECONDS)
         self.inter_token = Histogram(SECONDS)
@@ -186,6 +200,7 @@ class ServiceCells:
         (
             ended, answers, faults, aborted, broke, whole, sent,
             durations, firsts, queued, overheads, asked, answered, prompts, completions,
+            models, _, connected, *_,
         ) = zip(*samples, strict=True)  # fmt: skip
         self.request_count += len(samples)
         for (path, status), number in Counter(answers).items():
@@ -200,6 +215,11 @@ class ServiceCells:
         self.response_bytes += sum(answered)
         self.prompt_tokens += sum(prompts)
         self.completion_tokens += sum(completions)
+        for model in set(models):
+            ofs = [each == model for each in models]
+            self.tokens[model, "prompt"] += sum(compress(prompts, ofs))
+            self.tokens[model, "completion"] += sum(compress(completions, ofs))
+        self.connect.observe_all([each for each in connected if each > 0])
         began = [first for first in firsts if first >= 0]
         self.time_to_first_token.observe_all(began)
         self.duration.observe_all(list(compress(durations, whole)))
@@ -213,12 +233,33 @@ class ServiceCells:
             first_s=sum(began),
             tokens=sum(completions),
         )
+        if self._listener is not None:
+            self._listener(samples)
 
     def note_state(self, was: str, state: str, was_for_s: float) -> None:
         """Count a change of a service's state; the time away counts once it is healthy again."""
         self.transitions[was, state] += 1
         if state == "healthy":
             self.away.observe(was_for_s)
+
+
+class OrganizationCells:
+    """What an organization was answered, and charged for it."""
+
+    __slots__ = ("completion_tokens", "prompt_tokens", "requests")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+
+    def add(self, sample: Sample) -> None:
+        """Count a request's last attempt."""
+        self.requests += 1
+        charged = sample[CHARGED]
+        if charged is not None:
+            self.prompt_tokens += charged.prompt_tokens
+            self.completion_tokens += charged.completion_tokens
 
 
 _HISTOGRAMS = (
@@ -239,6 +280,12 @@ _HISTOGRAMS = (
         "Time a service was in the state it was in before it was healthy again.",
     ),
     ("queue", "router_queue_duration_seconds", "Wait for a slot of a service."),
+    ("connect", "router_upstream_connect_seconds", "Time that a new connection took."),
+    (
+        "abort_release",
+        "router_abort_release_seconds",
+        "From the client's leaving to the close of the connection that the engine worked for.",
+    ),
     (
         "overhead",
         "router_overhead_seconds",
@@ -254,113 +301,164 @@ _COUNTERS = (
 
 
 class Metrics:
-    """Owner of all cells and of the registry that exposes them.
-
-    `gauges` are read at scrape time: callables that yield (labels, value) rows.
-    """
+    """Owner of all cells, and what shows them."""
 
     def __init__(self, version: str) -> None:
         self._version = version
         self._services: dict[str, ServiceCells] = {}
+        self._organizations: dict[str, OrganizationCells] = {}
+        self._sample_listeners: list[Callable[[str, list[Sample]], None]] = []
+        self.loop_lag = Histogram(FINE_SECONDS)
         self.rejections: defaultdict[str, int] = defaultdict(int)
-        self._gauges: list[Callable[[], Iterable[Metric]]] = []
-        self.registry = CollectorRegistry(auto_describe=False)
-        self.registry.register(_Cells(self))
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
+        self._sources: list[Callable[[], Iterable[Family]]] = []
+        self._process = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=self._process)
+        PlatformCollector(registry=self._process)
 
     def service(self, name: str) -> ServiceCells:
         """The cells of the service `name`; kept over a removal, so that counters never fall."""
         cells = self._services.get(name)
         if cells is None:
-            cells = self._services[name] = ServiceCells()
+            cells = self._services[name] = ServiceCells(partial(self._folded, name))
         return cells
+
+    def on_samples(self, listener: Callable[[str, list[Sample]], None]) -> None:
+        """Have `listener` given every sample, with its service, many at a time."""
+        self._sample_listeners.append(listener)
+
+    def _folded(self, service: str, samples: list[Sample]) -> None:
+        for sample in samples:
+            if sample[ORGANIZATION] and sample[LAST]:
+                self.organization(sample[ORGANIZATION]).add(sample)
+        for listener in self._sample_listeners:
+            listener(service, samples)
+
+    def organization(self, name: str) -> OrganizationCells:
+        """The cells of an organization; those past the first 200 share one."""
+        cells = self._organizations.get(name)
+        if cells is None:
+            if len(self._organizations) >= _MAX_ORGANIZATIONS:
+                name = OTHERS
+            cells = self._organizations.setdefault(name, OrganizationCells())
+        return cells
+
+    def note_rejection(self, code: str) -> None:
+        """Count an error that the router itself answered with."""
+        self.rejections[code] += 1
 
     def fold(self) -> None:
         """Bring the cells of every service up to date."""
         for cells in self._services.values():
             cells.fold()
 
-    def add_source(self, source: Callable[[], Iterable[Metric]]) -> None:
+    def add_source(self, source: Callable[[], Iterable[Family]]) -> None:
         """Have `source` asked for further families at each scrape."""
-        self._gauges.append(source)
+        self._sources.append(source)
 
-    def collect(self) -> Iterator[Metric]:
-        """Every family, for the registry."""
+    def text(self, *, openmetrics: bool = False) -> str:
+        """Everything, in the Prometheus format 0.0.4 or in OpenMetrics 1.0."""
+        encode = generate_openmetrics if openmetrics else generate_latest
+        # What comes last there ends OpenMetrics as it must: `# EOF`.
+        return rendered(self.families(), openmetrics=openmetrics) + encode(self._process).decode()
+
+    def families(self) -> Iterator[Family]:
+        """Every family but those of the process and of Python."""
         self.fold()
-        yield InfoMetricFamily("router_build", "The running version.", {"version": self._version})
+        build = Family("info", "router_build", "The running version.", ["version"])
+        build.add([self._version], 1)
+        yield build
         yield from self._request_families()
         yield from self._histogram_families()
-        rejections = CounterMetricFamily(
-            "router_rejections", "Requests the router answered itself, by code.", labels=["code"]
+        yield from self._organization_families()
+        rejections = Family(
+            "counter",
+            "router_rejections",
+            "Requests the router answered itself, by code.",
+            ["code"],
         )
         for code, count in self.rejections.items():
-            rejections.add_metric([code], count)
+            rejections.add([code], count)
         yield rejections
-        for source in self._gauges:
+        for source in self._sources:
             yield from source()
 
-    def _request_families(self) -> Iterator[Metric]:
-        requests = CounterMetricFamily(
-            "router_requests", "Answers by a service.", labels=["service", "path", "status"]
+    def _request_families(self) -> Iterator[Family]:
+        requests = Family(
+            "counter", "router_requests", "Answers by a service.", ["service", "path", "status"]
         )
-        errors = CounterMetricFamily(
-            "router_upstream_errors", "Failed attempts at a service.", labels=["service", "kind"]
+        errors = Family(
+            "counter",
+            "router_upstream_errors",
+            "Failed attempts at a service.",
+            ["service", "kind"],
         )
-        retries = CounterMetricFamily(
-            "router_upstream_retries", "Attempts after the first.", labels=["service", "reason"]
+        retries = Family(
+            "counter", "router_upstream_retries", "Attempts after the first.", ["service", "reason"]
         )
-        transitions = CounterMetricFamily(
+        transitions = Family(
+            "counter",
             "router_service_transitions",
             "Changes of a service's state.",
-            labels=["service", "was", "state"],
+            ["service", "was", "state"],
         )
-        tokens = CounterMetricFamily(
-            "router_tokens", "Tokens, as the engines report them.", labels=["service", "kind"]
+        tokens = Family(
+            "counter",
+            "router_tokens",
+            "Tokens, as the engines report them.",
+            ["service", "model", "kind"],
         )
         for name, cells in self._services.items():
             for (path, status), count in cells.requests.items():
-                requests.add_metric([name, path, status], count)
+                requests.add([name, path, status], count)
             for kind, count in cells.errors.items():
-                errors.add_metric([name, kind], count)
+                errors.add([name, kind], count)
             for reason, count in cells.retries.items():
-                retries.add_metric([name, reason], count)
+                retries.add([name, reason], count)
             for (was, state), count in cells.transitions.items():
-                transitions.add_metric([name, was, state], count)
-            tokens.add_metric([name, "prompt"], cells.prompt_tokens)
-            tokens.add_metric([name, "completion"], cells.completion_tokens)
+                transitions.add([name, was, state], count)
+            for (model, kind), count in cells.tokens.items():
+                tokens.add([name, model, kind], count)
         yield from (requests, errors, retries, transitions, tokens)
         for attribute, metric_name, text in _COUNTERS:
-            family = CounterMetricFamily(metric_name, text, labels=["service"])
+            family = Family("counter", metric_name, text, ["service"])
             for name, cells in self._services.items():
-                family.add_metric([name], getattr(cells, attribute))
+                family.add([name], getattr(cells, attribute))
             yield family
 
-    def _histogram_families(self) -> Iterator[Metric]:
+    def _organization_families(self) -> Iterator[Family]:
+        requests = Family(
+            "counter", "router_organization_requests", "Requests answered.", ["organization"]
+        )
+        tokens = Family(
+            "counter", "router_organization_tokens", "Tokens charged.", ["organization", "kind"]
+        )
+        for name, cells in self._organizations.items():
+            requests.add([name], cells.requests)
+            tokens.add([name, "prompt"], cells.prompt_tokens)
+            tokens.add([name, "completion"], cells.completion_tokens)
+        yield from (requests, tokens)
+
+    def _histogram_families(self) -> Iterator[Family]:
         for attribute, metric_name, text in _HISTOGRAMS:
-            family = HistogramMetricFamily(metric_name, text, labels=["service"])
+            family = Family("histogram", metric_name, text, ["service"])
             for name, cells in self._services.items():
                 histogram: Histogram = getattr(cells, attribute)
-                family.add_metric([name], histogram.buckets(), histogram.total)
+                family.add_histogram([name], histogram.shape(), histogram.total)
             yield family
-
-
-class _Cells(Collector):
-    """The registry's view of `Metrics`."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterator[Metric]:
-        """Hand out every family."""
-        return self._metrics.collect()
+        lag = Family(
+            "histogram",
+            "router_event_loop_lag_seconds",
+            "How late the event loop runs what is due.",
+        )
+        lag.add_histogram([], self.loop_lag.shape(), self.loop_lag.total)
+        yield lag
 
 
 def gauge(
-    name: str, text: str, rows: Iterable[tuple[list[str], float]], labels: list[str]
-) -> Metric:
+    name: str, text: str, rows: Iterable[tuple[Sequence[str], float]], labels: Sequence[str]
+) -> Family:
     """A gauge family from (label values, value) rows."""
-    family = GaugeMetricFamily(name, text, labels=labels)
+    family = Family("gauge", name, text, labels)
     for values, value in rows:
-        family.add_metric(values, value)
+        family.add(values, value)
     return family

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from router.config import ConfigurationError, Settings
 from router.config.diff import Diff, diff
 from router.config.snapshot import remove_snapshot, write_snapshot
+from router.events import EventLog, Severity
 from router.log import get_logger
 
 _QUIET_S = 0.3
 _PATIENCE_S = 2.0
 _MOST_TOLD = 50
+_MOST_SAID = 3
 
 _log = get_logger("router.reload")
 
@@ -31,6 +33,7 @@ class Reloader:
         apply: puts new settings into effect at once, in the loop's thread; must not fail.
         snapshot: file that tells other processes what runs; None: none is written.
         pinned: keys that the command line decides, whatever the file says: `server.port`.
+        events: told what people should know of it.
         quiet_s: a reload begins when no request for one has come for so long,
         patience_s: or so long after the first.
     """
@@ -43,6 +46,7 @@ class Reloader:
         *,
         snapshot: Path | None = None,
         pinned: Collection[str] = (),
+        events: EventLog | None = None,
         quiet_s: float = _QUIET_S,
         patience_s: float = _PATIENCE_S,
     ) -> None:
@@ -51,6 +55,7 @@ class Reloader:
         self._apply = apply
         self._snapshot = snapshot
         self._pinned = tuple(pinned)
+        self._events = EventLog() if events is None else events
         self._quiet_s = quiet_s
         self._patience_s = patience_s
         self._requested = asyncio.Event()
@@ -131,6 +136,7 @@ class Reloader:
             changes=lines[:_MOST_TOLD],
             untold=max(0, len(lines) - _MOST_TOLD),
         )
+        self._tell(f"reloaded, generation {self._generation}: {_shortened(lines)}", Severity.INFO)
         await self._write_snapshot()
 
     def _compare(self) -> tuple[Settings, Diff]:
@@ -153,6 +159,7 @@ class Reloader:
         untold = len(problems) - 1
         more = f" (and {untold} more, in the log)" if untold > 0 else ""
         self._last_error = f"{problems[0]}{more}"
+        self._tell(f"refused: {self._last_error}", Severity.ERROR)
 
     def _refuse_change(self, change: Diff) -> None:
         for refusal in change.refused:
@@ -163,6 +170,10 @@ class Reloader:
                 running_generation=self._generation,
             )
         self._last_error = "; ".join(f"{each.key}: {each.reason}" for each in change.refused)
+        self._tell(f"refused: {self._last_error}", Severity.ERROR)
+
+    def _tell(self, text: str, severity: Severity) -> None:
+        self._events.add("reload", "configuration", text, severity)
 
     async def _write_snapshot(self) -> None:
         """Tell other processes what runs; that it cannot be told is no reason to stop."""
@@ -178,3 +189,9 @@ class Reloader:
             )
         except OSError as error:
             _log.warning("snapshot_unwritten", path=str(self._snapshot), error=str(error))
+
+
+def _shortened(lines: Sequence[str]) -> str:
+    """The first changes, and how many more there are."""
+    more = len(lines) - _MOST_SAID
+    return "; ".join(lines[:_MOST_SAID]) + (f"; and {more} more" if more > 0 else "")

@@ -9,15 +9,27 @@ from router.access.door import Door
 from router.access.identity import Identity
 from router.api.access import StatusGuard
 from router.api.answer import Answer, Asking
+from router.api.docs import DocsPages
+from router.api.explain import ExplainPages
 from router.api.models import ModelPages
 from router.api.pages import StatusPages
 from router.api.usage import UsagePages
 from router.config.settings import Settings
-from router.errors import MethodNotAllowed, RouterError, UnknownPath
+from router.dashboard.dashboard import Dashboard
+from router.errors import (
+    BadRequest,
+    MethodNotAllowed,
+    RequestTooLarge,
+    RouterError,
+    UnknownPath,
+)
 from router.openai.paths import BY_UPSTREAM, INFERENCE_PATHS
 from router.proxy.admit import Entry
 from router.proxy.client import ClientExchange
 from router.proxy.pipeline import Pipeline
+from router.proxy.websocket import Upgrade
+
+_MAX_FORM_BYTES = 4096
 
 PageHandler = Callable[[Asking], Answer]
 ClientPageHandler = Callable[[Asking, Identity], Answer]
@@ -43,9 +55,28 @@ class ClientPage:
     handler: ClientPageHandler
 
 
+@dataclass(frozen=True, slots=True)
+class PostPage:
+    """A path that takes a body and is not inference; POST.
+
+    Attributes:
+        handler: answers it.
+        max_bytes: of its body, whose length must be told; None: as for inference.
+        check: called at the head, before the body is taken in; raises where it goes no further.
+    """
+
+    handler: PageHandler
+    max_bytes: int | None = None
+    check: Callable[[Asking], None] | None = None
+
+
+AnyPage = Page | ClientPage | PostPage
+Socket = Callable[[Asking], Upgrade]
+
+
 def pages(
-    status: StatusPages, models: ModelPages, usage: UsagePages
-) -> Mapping[str, Page | ClientPage]:
+    status: StatusPages, models: ModelPages, usage: UsagePages, dashboard: Dashboard
+) -> Mapping[str, AnyPage]:
     """Path -> page."""
     return {
         "/health": Page(status.health),
@@ -57,12 +88,36 @@ def pages(
         "/v1/models": ClientPage(models.list),
         "/models": ClientPage(models.list),
         "/v1/usage": ClientPage(usage.own),
+        "/dashboard": Page(dashboard.page),
+        "/dashboard/": Page(dashboard.page),
+        "/dashboard/session": Page(dashboard.session),
+        "/dashboard/login": PostPage(dashboard.log_in, max_bytes=_MAX_FORM_BYTES),
+        "/dashboard/logout": PostPage(dashboard.log_out, max_bytes=_MAX_FORM_BYTES),
     }
 
 
-def prefixes(models: ModelPages) -> Mapping[str, ClientPage]:
+def reference(docs: DocsPages, explain: ExplainPages, guard: StatusGuard) -> Mapping[str, AnyPage]:
+    """Path -> page, of what explains the router itself."""
+    return {
+        "/openapi.json": Page(docs.openapi),
+        "/docs": Page(docs.page),
+        "/docs/docs.css": Page(docs.style),
+        "/explain": PostPage(explain.explain, check=guard.check_admin),
+    }
+
+
+def prefixes(models: ModelPages, dashboard: Dashboard) -> Mapping[str, AnyPage]:
     """Prefix of a path -> page, for paths that end in a name."""
-    return {"/v1/models/": ClientPage(models.one), "/models/": ClientPage(models.one)}
+    return {
+        "/v1/models/": ClientPage(models.one),
+        "/models/": ClientPage(models.one),
+        "/dashboard/": Page(dashboard.asset),
+    }
+
+
+def sockets(dashboard: Dashboard) -> Mapping[str, Socket]:
+    """Path -> who speaks WebSocket there."""
+    return {"/dashboard/live": dashboard.live}
 
 
 def entries(settings: Settings) -> Mapping[str, Entry]:
@@ -85,13 +140,20 @@ class Dispatch:
         status: StatusPages,
         models: ModelPages,
         usage: UsagePages,
+        dashboard: Dashboard,
+        docs: DocsPages,
+        explain: ExplainPages,
         settings: Settings,
     ) -> None:
         self._pipeline = pipeline
         self._door = door
         self._guard = guard
-        self._pages = pages(status, models, usage)
-        self._prefixes = prefixes(models)
+        self._pages = {
+            **pages(status, models, usage, dashboard),
+            **reference(docs, explain, guard),
+        }
+        self._prefixes = prefixes(models, dashboard)
+        self._sockets = sockets(dashboard)
         self._entries = entries(settings)
 
     def configure(self, settings: Settings) -> None:
@@ -107,6 +169,9 @@ class Dispatch:
         entry = exchange.entry = self._entries.get(exchange.path)
         if entry is None:
             page = self._find(exchange.path)
+            if isinstance(page, PostPage):
+                _check_post(exchange, page)
+                return
             if exchange.method not in {b"GET", b"HEAD"}:
                 raise _wrong_method(exchange, "GET, HEAD")
             if isinstance(page, ClientPage):
@@ -140,9 +205,20 @@ class Dispatch:
         except RouterError as error:
             exchange.refuse(error)
         else:
-            exchange.answer(answer.status, answer.content_type, answer.body)
+            exchange.answer(answer.status, answer.content_type, answer.body, answer.lines)
 
-    def _find(self, path: str) -> Page | ClientPage:
+    def upgrade(self, exchange: ClientExchange) -> Upgrade | None:
+        """Who goes on with a connection in another protocol; None where nobody does.
+
+        Raises:
+            RouterError: somebody does, but not for this client.
+        """
+        socket = self._sockets.get(exchange.path)
+        if socket is None or exchange.method != b"GET":
+            return None
+        return socket(exchange)
+
+    def _find(self, path: str) -> AnyPage:
         page = self._pages.get(path)
         if page is not None:
             return page
@@ -152,6 +228,20 @@ class Dispatch:
         raise UnknownPath(f"There is no path {path[:200]!r} here.")
 
 
+def _check_post(exchange: ClientExchange, page: PostPage) -> None:
+    """Refuse what can be refused before the body of a POST page comes."""
+    if exchange.method != b"POST":
+        raise _wrong_method(exchange, "POST")
+    if page.check is not None:
+        page.check(exchange)
+    if page.max_bytes is not None:
+        length = exchange.header(b"content-length")
+        if length is None:
+            raise BadRequest(f"{exchange.path} needs the header Content-Length.")
+        if int(length) > page.max_bytes:
+            raise RequestTooLarge(f"The body of {exchange.path} is over {page.max_bytes} bytes.")
+
+
 def _wrong_method(exchange: ClientExchange, allow: str) -> MethodNotAllowed:
     method = exchange.method[:20].decode("latin-1")
-    return MethodNotAllowed(f"{exchange.path} takes {allow}, not {method}.", allow=allow)
+    return MethodNotAllowed(f"{exchange.path[:200]} takes {allow}, not {method}.", allow=allow)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from router.access.identity import Identity
-from router.access.keyring import Keyring
+from router.access.keyring import Badge, Keyring
 from router.errors import RateLimitExceeded
 from router.limits.rate import RateLimiter
 
@@ -23,13 +23,20 @@ class Door:
         self._limiter = limiter
         self._clock = clock
 
-    def enter(self, client: int, authorization: str | None, x_api_key: str | None) -> Identity:
+    def enter(
+        self,
+        client: int,
+        authorization: str | None,
+        x_api_key: str | None,
+        badge: Badge | None = None,
+    ) -> Identity:
         """Who asks.
 
         Args:
             client: what the client's address is counted under, see `router.limits.rate.key_of`.
             authorization: the header of that name, as sent.
             x_api_key: the header of that name, as sent.
+            badge: what the same connection has shown before.
 
         Raises:
             RateLimitExceeded: the address asks too often.
@@ -41,4 +48,4 @@ class Door:
                 "Your address sends requests faster than this router takes them from one address.",
                 retry_after_s=wait_s,
             )
-        return self._keyring.identify(authorization, x_api_key, self._clock())
+        return self._keyring.identify(authorization, x_api_key, self._clock(), badge)

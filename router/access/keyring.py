@@ -7,13 +7,20 @@ from collections.abc import Callable, Sequence
 
 from router.access.audit import KeyAudit
 from router.access.identity import ANONYMOUS, Identity
-from router.access.known import StoredKeys, configured_keys, merged, with_defaults
-from router.access.secret import digest_of, invalid_key, presented_key
+from router.access.known import (
+    KnownKey,
+    KnownKeys,
+    StoredKeys,
+    configured_keys,
+    merged,
+    with_defaults,
+)
+from router.access.secret import digest_of, invalid_key, is_bearer, presented_key
 from router.config.settings import OrganizationSettings
 from router.errors import InvalidApiKey
 from router.log import get_logger
 
-__all__ = ["ANONYMOUS", "Identity", "Keyring"]
+__all__ = ["ANONYMOUS", "Badge", "Identity", "Keyring"]
 
 Listener = Callable[[tuple[OrganizationSettings, ...]], None]
 
@@ -25,6 +32,23 @@ class _Mode(enum.Enum):
     KEYS = "by a key"
     LOST = "nobody: there are no keys, but a database that is gone held some, or may have"
     ANONYMOUS = "everybody: no key exists anywhere"
+
+
+class Badge:
+    """What one connection has shown, so that its key is hashed and looked up once.
+
+    Attributes:
+        shown: the `authorization` header; it alone decided.
+        known: the key in it.
+        keys: those that counted then: any change of them makes others of them.
+    """
+
+    __slots__ = ("keys", "known", "shown")
+
+    def __init__(self) -> None:
+        self.shown: str | None = None
+        self.known: KnownKey | None = None
+        self.keys: KnownKeys | None = None
 
 
 class Keyring:
@@ -60,13 +84,20 @@ class Keyring:
         self._anonymous = False
         self._apply()
 
-    def identify(self, authorization: str | None, x_api_key: str | None, now: float) -> Identity:
+    def identify(
+        self,
+        authorization: str | None,
+        x_api_key: str | None,
+        now: float,
+        badge: Badge | None = None,
+    ) -> Identity:
         """Whose request it is.
 
         Args:
             authorization: the header of that name, `Bearer <key>`.
             x_api_key: the header of that name.
             now: seconds since the epoch.
+            badge: what the same connection has shown before.
 
         Raises:
             MissingApiKey: there is no key.
@@ -75,6 +106,16 @@ class Keyring:
         if self._anonymous:
             # A key that is sent all the same is ignored: OpenAI's clients always send one.
             return ANONYMOUS
+        if badge is not None and badge.shown == authorization and badge.keys is self._keys:
+            known = badge.known
+            if known is not None and now < known.expires_at:
+                return known.identity
+        known = self._look_up(authorization, x_api_key, now)
+        if badge is not None and is_bearer(authorization):
+            badge.shown, badge.known, badge.keys = authorization, known, self._keys
+        return known.identity
+
+    def _look_up(self, authorization: str | None, x_api_key: str | None, now: float) -> KnownKey:
         try:
             key = presented_key(authorization, x_api_key)
         except InvalidApiKey:
@@ -87,7 +128,7 @@ class Keyring:
         if known is None or not known.counts(now):
             self._audit.refused(known, now)
             raise invalid_key()
-        return known.identity
+        return known
 
     def configure(self, organizations: Sequence[OrganizationSettings]) -> None:
         """Take over the organizations of a new configuration."""

@@ -55,6 +55,11 @@ def presented_key(authorization: str | None, x_api_key: str | None) -> str:
     return key
 
 
+def is_bearer(authorization: str | None) -> bool:
+    """Whether this header alone decides, whatever is in `x-api-key`."""
+    return authorization is not None and authorization.startswith("Bearer sk-")
+
+
 def invalid_key() -> InvalidApiKey:
     """The one answer to every key that does not count; which of the reasons it is, is not told."""
     return InvalidApiKey("This API key is not valid; ask the operator of this router for one.")

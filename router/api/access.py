@@ -33,6 +33,22 @@ class StatusGuard:
             raise InvalidApiKey("This page takes the admin key, and this is not it.")
         raise MissingApiKey("This page takes the admin key: Authorization: Bearer <key>.")
 
+    def check_admin(self, asking: Asking) -> None:
+        """Return if the caller has the admin key, wherever it is.
+
+        Raises:
+            MissingApiKey, InvalidApiKey: it has not.
+        """
+        if self.is_admin(asking):
+            return
+        if self._settings().admin_key_sha256 is None:
+            raise MissingApiKey(
+                "This page takes the admin key, and there is none: set server.admin_key_sha256."
+            )
+        if asking.header(b"authorization") is not None:
+            raise InvalidApiKey("This page takes the admin key, and this is not it.")
+        raise MissingApiKey("This page takes the admin key: Authorization: Bearer <key>.")
+
     def is_admin(self, asking: Asking) -> bool:
         """Whether the request carries the admin key."""
         wanted = self._settings().admin_key_sha256

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from prometheus_client.metrics_core import Metric
-
+from router.discovery import SourceStatus
+from router.exposition import Family
 from router.fleet.fleet import Fleet
 from router.fleet.load import EngineLoad
 from router.fleet.service import Service
@@ -18,7 +18,7 @@ from router.storage import StorageStatus
 _MAX_ORGANIZATIONS = 200
 
 
-def fleet_gauges(fleet: Fleet) -> Iterator[Metric]:
+def fleet_gauges(fleet: Fleet) -> Iterator[Family]:
     """State and load of every service."""
     # One that drains has no rows where its successor has the same name.
     services = tuple({each.name: each for each in reversed(fleet.services)}.values())
@@ -40,6 +40,31 @@ def fleet_gauges(fleet: Fleet) -> Iterator[Metric]:
         ["service", "state"],
     )
     yield gauge(
+        "router_service_hung",
+        "1 while the service has work and makes no token.",
+        [([service.name], float(service.hung)) for service in services],
+        ["service"],
+    )
+    yield gauge(
+        "router_service_slots",
+        "Requests that the service may hold; absent where there is no limit.",
+        [
+            ([service.name], float(service.slots))
+            for service in services
+            if service.spec.max_concurrency is not None
+        ],
+        ["service"],
+    )
+    yield gauge(
+        "router_model_services_healthy",
+        "Services that may be given requests for the model: 0 while all of them are down.",
+        [
+            ([model], float(sum(each.is_healthy for each in members)))
+            for model, members in fleet.catalog.members.items()
+        ],
+        ["model"],
+    )
+    yield gauge(
         "router_requests_in_flight",
         "Requests that the service holds.",
         [([service.name], service.in_flight) for service in services],
@@ -54,7 +79,7 @@ def fleet_gauges(fleet: Fleet) -> Iterator[Metric]:
     yield from _engine_gauges(services)
 
 
-def _engine_gauges(services: Sequence[Service]) -> Iterator[Metric]:
+def _engine_gauges(services: Sequence[Service]) -> Iterator[Family]:
     """What the engines tell of themselves, for those that do."""
     told = [(service.name, service.load) for service in services if service.load is not None]
     for name, text, read in _ENGINE_GAUGES:
@@ -72,7 +97,20 @@ _ENGINE_GAUGES: tuple[tuple[str, str, Callable[[EngineLoad], float]], ...] = (
 )
 
 
-def connection_gauges(clients: int, idle: int, busy: int) -> Iterator[Metric]:
+def process_gauges(body_bytes: int, tasks: int, log_lines_dropped: int) -> Iterator[Family]:
+    """What the process holds, and what it could not write."""
+    yield gauge(
+        "router_request_body_bytes", "Of request bodies, held now.", [([], float(body_bytes))], []
+    )
+    yield gauge("router_tasks", "Tasks of the event loop.", [([], float(tasks))], [])
+    dropped = Family(
+        "counter", "router_access_log_dropped", "Lines of the access log that could not be written."
+    )
+    dropped.add([], log_lines_dropped)
+    yield dropped
+
+
+def connection_gauges(clients: int, idle: int, busy: int) -> Iterator[Family]:
     """Open connections on either side."""
     yield gauge(
         "router_client_connections", "Connections from clients.", [([], float(clients))], []
@@ -85,7 +123,7 @@ def connection_gauges(clients: int, idle: int, busy: int) -> Iterator[Metric]:
     )
 
 
-def ledger_gauges(ledger: Ledger) -> Iterator[Metric]:
+def ledger_gauges(ledger: Ledger) -> Iterator[Family]:
     """Usage of each organization's windows, and whether the books are in order."""
     now = time.time()
     rows = [
@@ -132,7 +170,7 @@ def ledger_gauges(ledger: Ledger) -> Iterator[Metric]:
     )
 
 
-def reload_gauges(generation: int, last_error: str | None) -> Iterator[Metric]:
+def reload_gauges(generation: int, last_error: str | None) -> Iterator[Family]:
     """Which configuration runs, and whether it is the file's."""
     yield gauge(
         "router_config_generation",
@@ -148,7 +186,30 @@ def reload_gauges(generation: int, last_error: str | None) -> Iterator[Metric]:
     )
 
 
-def storage_gauges(status: StorageStatus) -> Iterator[Metric]:
+def discovery_gauges(statuses: Iterable[SourceStatus]) -> Iterator[Family]:
+    """What each source of services beside the configuration file knows."""
+    rows = [([status.source], status) for status in statuses]
+    yield gauge(
+        "router_discovery_healthy",
+        "1 while the source is read; 0: what it told last still counts.",
+        [(labels, float(status.healthy)) for labels, status in rows],
+        ["source"],
+    )
+    yield gauge(
+        "router_discovery_generation",
+        "How often the services of the source have changed since the start.",
+        [(labels, float(status.generation)) for labels, status in rows],
+        ["source"],
+    )
+    yield gauge(
+        "router_discovery_services",
+        "Services that the source publishes.",
+        [(labels, float(status.services)) for labels, status in rows],
+        ["source"],
+    )
+
+
+def storage_gauges(status: StorageStatus) -> Iterator[Family]:
     """How far the disk is behind."""
     yield gauge(
         "router_storage_healthy",

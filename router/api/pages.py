@@ -115,9 +115,10 @@ class StatusPages:
 
     def metrics(self, asking: Asking) -> Answer:
         """`GET /metrics`: Prometheus text, OpenMetrics when asked for."""
-        encode, content_type = choose_encoder(asking.header(b"accept") or "")
-        body = encode(self._metrics.registry)
-        return Answer(body, content_type=content_type)
+        _, content_type = choose_encoder(asking.header(b"accept") or "")
+        openmetrics = content_type.startswith("application/openmetrics-text")
+        text = self._metrics.text(openmetrics=openmetrics)
+        return Answer(text.encode(), content_type=content_type)
 
 
 def _service_row(service: Service) -> dict[str, Any]:

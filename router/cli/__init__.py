@@ -12,6 +12,7 @@ from router.cli.demo import demo
 from router.cli.keys import keys_app
 from router.cli.serve import serve
 from router.cli.simulate import simulate
+from router.cli.top import top
 from router.cli.usage import usage
 
 app = typer.Typer(
@@ -21,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, check, demo, simulate, usage):
+for command in (serve, check, demo, simulate, usage, top):
     app.command()(command)
 app.add_typer(keys_app)
 

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from router.cli.check_diff import print_diff
+from router.cli.check_sources import Found, found_in_docker, found_in_files
 from router.cli.state import StateDirOption
 from router.config import ConfigurationError, Settings, load, service_specs
 from router.config.settings import OrganizationSettings
@@ -44,27 +45,38 @@ def check(
 ) -> None:
     """Validate the configuration and print what would be served, or what would change.
 
-    Exit status: 0 right; 1 a service did not answer the probe, or a reload would be refused;
-    2 wrong configuration, or it is not known what runs.
+    The files of discovery.files are a part of it; Docker is asked with --probe alone.
+
+    Exit status: 0 right; 1 a service or Docker did not answer the probe, a container cannot be a
+    service, or a reload would be refused; 2 wrong configuration, or it is not known what runs.
     """
     try:
         settings = load(config)
         check_supported(settings)
     except ConfigurationError as error:
-        problems = Console(stderr=True, highlight=False, soft_wrap=True)
-        problems.print(escape(str(error)))
+        _print_problems(str(error))
         raise typer.Exit(2) from None
+    files = found_in_files(settings)
+    if files.problems:
+        _print_problems(*files.problems)
+        raise typer.Exit(2)
     console = _console()
     is_right = True
     if diff:
         is_right = print_diff(settings, state_dir)
     else:
-        _print_served(settings, console)
+        _print_served(settings, files, console)
         console.print(f"{escape(str(config))}: valid", soft_wrap=True)
     if probe:
-        is_right = _print_probes(settings, console) and is_right
+        is_right = _print_probes(settings, files, console) and is_right
     if not is_right:
         raise typer.Exit(1)
+
+
+def _print_problems(*problems: str) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for problem in problems:
+        console.print(escape(problem))
 
 
 def _console() -> Console:
@@ -78,9 +90,11 @@ def _console() -> Console:
 # -- what would be served ----------------------------------------------------------------------
 
 
-def _print_served(settings: Settings, console: Console) -> None:
+def _print_served(settings: Settings, files: Found, console: Console) -> None:
     for table in tables(settings):
         console.print(table)
+    if files.specs:
+        console.print(_services(files.specs, files.title))
     for note in notes(settings):
         console.print(escape(note), soft_wrap=True)
 
@@ -107,9 +121,12 @@ def notes(settings: Settings) -> Iterator[str]:
         yield "No keys are configured: unless the state database holds some, everybody may call."
     docker = settings.discovery.docker
     if docker.enabled:
-        yield f"More services come from Docker labels: {docker.endpoint}, network {docker.network}."
+        yield (
+            f"More services come from Docker labels: {docker.endpoint}, network {docker.network}; "
+            "--probe asks for them."
+        )
     if settings.discovery.files is not None:
-        yield f"More services come from the files of {settings.discovery.files}."
+        yield f"More services come from the files of {settings.discovery.files}, as they change."
 
 
 def _table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
@@ -121,7 +138,7 @@ def _table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]
     return table
 
 
-def _services(specs: tuple[ServiceSpec, ...]) -> Table:
+def _services(specs: tuple[ServiceSpec, ...], title: str = "Services") -> Table:
     columns = ("service", "url", "models", "group", "gpu", "weight", "at once", "key")
     rows = [
         (
@@ -136,7 +153,7 @@ def _services(specs: tuple[ServiceSpec, ...]) -> Table:
         )
         for spec in specs
     ]
-    return _table("Services", columns, rows)
+    return _table(title, columns, rows)
 
 
 def _organizations(organizations: tuple[OrganizationSettings, ...]) -> Table:
@@ -257,9 +274,15 @@ def _model_names(body: bytes) -> tuple[str, ...] | None:
     return tuple(name for name in names if isinstance(name, str))
 
 
-def _print_probes(settings: Settings, console: Console) -> bool:
-    """Probe and print; tells whether all are healthy."""
-    probes = asyncio.run(probe_services(service_specs(settings), settings.health.timeout_s))
+def _print_probes(settings: Settings, files: Found, console: Console) -> bool:
+    """Ask Docker for its containers, probe all services, and print; tells whether all is well."""
+    specs = (*service_specs(settings), *files.specs)
+    docker = found_in_docker(settings, {spec.name for spec in specs})
+    if docker.specs:
+        console.print(_services(docker.specs, docker.title))
+    _print_problems(*docker.problems)
+    specs += docker.specs
+    probes = asyncio.run(probe_services(specs, settings.health.timeout_s))
     rows = [
         (
             probe.service,
@@ -271,4 +294,4 @@ def _print_probes(settings: Settings, console: Console) -> bool:
         for probe in probes
     ]
     console.print(_table("Probes", ("service", "state", "latency", "models", "detail"), rows))
-    return all(probe.state == "healthy" for probe in probes)
+    return not docker.problems and all(probe.state == "healthy" for probe in probes)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import resource
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated
@@ -15,8 +17,9 @@ from router.cli.state import DEFAULT_CONFIG, ConfigOption, StateDirOption, fail,
 from router.config import ConfigurationError, Settings, load
 from router.config.settings import ServerSettings
 from router.config.watching import ConfigWatcher
-from router.daemon import Daemon, check_supported
+from router.daemon import Daemon, Spans, check_supported
 from router.log import LogFormat, LogLevel, configure_logging
+from router.proxy.access_log import AccessLog, LineWriter
 from router.storage import StorageError
 
 
@@ -35,6 +38,14 @@ def serve(
         LogFormat, typer.Option(help="auto: columns on a terminal, JSON elsewhere.")
     ] = "auto",
     log_level: Annotated[LogLevel, typer.Option(help="What is logged at all.")] = "info",
+    access_log: Annotated[bool, typer.Option(help="One line a request, beside the log.")] = True,
+    access_log_share: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Of the successful requests, this share gets a line."),
+    ] = 1.0,
+    otel: Annotated[
+        bool, typer.Option(help="Send a span a request; the OTEL_ variables say where to.")
+    ] = False,
 ) -> None:
     """Run the router. SIGTERM drains, a second one ends at once.
 
@@ -61,6 +72,8 @@ def serve(
                 read,
                 state_path(settings, state_dir),
                 watcher=watcher,
+                access_log=_access_log(log_format, access_log_share) if access_log else None,
+                spans=_spans() if otel else None,
                 pinned=_pinned(host, port),
             )
             status = runner.run(_run(daemon))
@@ -76,6 +89,22 @@ def _take_all_descriptors() -> None:
     """Raise the soft limit to the hard one: a connection on either side takes a descriptor."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _access_log(log_format: LogFormat, share: float) -> AccessLog:
+    """To where the log goes, in its form."""
+    columns = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    return AccessLog(LineWriter(sys.stderr.buffer), "console" if columns else "json", share)
+
+
+def _spans() -> Spans:
+    """An optional part: loaded only where it is asked for."""
+    try:
+        telemetry = importlib.import_module("router.telemetry")
+    except ImportError as error:
+        fail(f"--otel needs {error.name}: pip install 'vllm-compose-router[otel]'", status=2)
+    spans: Spans = telemetry.exporting()
+    return spans
 
 
 async def _run(make: Callable[[], Daemon]) -> int:

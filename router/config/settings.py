@@ -57,6 +57,7 @@ class ServerSettings(Section):
         idle_timeout_s: between two chunks of a stream.
         drain_timeout_s: that running requests get at the end.
         max_body_mb: largest request body, MiB.
+        max_body_memory_mb: of all request bodies that are held at once, MiB.
     """
 
     host: ListenHost = "0.0.0.0"  # noqa: S104 - the contract's default: containers need it
@@ -71,11 +72,26 @@ class ServerSettings(Section):
     idle_timeout_s: Seconds = 120
     drain_timeout_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 30
     max_body_mb: Annotated[int, Field(ge=1, le=1024)] = 32
+    max_body_memory_mb: Annotated[int, Field(ge=1, le=1_048_576)] = 1024
+
+    @model_validator(mode="after")
+    def _one_fits(self) -> ServerSettings:
+        if self.max_body_memory_mb < self.max_body_mb:
+            raise ValueError(
+                "max_body_memory_mb is less than max_body_mb;"
+                f" write max_body_memory_mb: {self.max_body_mb} or more"
+            )
+        return self
 
     @property
     def max_body_bytes(self) -> int:
         """Largest request body, bytes."""
         return self.max_body_mb * 1024 * 1024
+
+    @property
+    def max_body_memory_bytes(self) -> int:
+        """Of all request bodies that are held at once, bytes."""
+        return self.max_body_memory_mb * 1024 * 1024
 
 
 class HealthSettings(Section):

@@ -30,7 +30,9 @@ from router.model import ModelCard, ServiceSpec, ServiceState
 from router.routing import Policy
 
 _log = get_logger("router.fleet")
-_SOURCE_RANK = {"yaml": 0}
+_SOURCE_RANK = {"yaml": 0, "files": 1, "docker": 2}
+StateListener = Callable[[Service, ServiceState, float], None]
+"""Is given the service, the state it was in, and for how many seconds."""
 
 
 class Lease:
@@ -98,6 +100,7 @@ class Fleet:
         self._rooms: dict[str, WaitingRoom] = {}
         self._change_listeners: list[Callable[[], None]] = []
         self._down_listeners: list[Callable[[Service], None]] = []
+        self._state_listeners: list[StateListener] = []
         self.catalog = Catalog()
 
     # -- what there is -------------------------------------------------------------------------
@@ -120,16 +123,25 @@ class Fleet:
         """Have `listener` called when a service that was usable no longer is."""
         self._down_listeners.append(listener)
 
-    def publish(self, source: str, specs: Iterable[ServiceSpec]) -> None:
+    def on_state(self, listener: StateListener) -> None:
+        """Have `listener` called when a service's state, as people see it, has changed."""
+        self._state_listeners.append(listener)
+
+    def publish(
+        self, source: str, specs: Iterable[ServiceSpec], *, dead: Collection[str] = ()
+    ) -> None:
         """Replace everything that `source` has published so far by `specs`.
 
         What is new starts as `loading`; what is gone drains; what has a new address, key or set of
         models starts anew; a change of weight, limit or label is taken over in place. Where two
-        sources use one name, `yaml` wins.
+        sources use one name, `yaml` wins, then `files`. What is gone and named in `dead` does not
+        answer any more: calls that wait there for a first byte move.
         """
         self._published[source] = {spec.name: spec for spec in specs}
         wanted = self._wanted()
         gone = [name for name, old in self._services.items() if _replaces(old, wanted.get(name))]
+        lost = [self._services[name] for name in gone if name in dead]
+        lost = [service for service in lost if service.usable]
         for name in gone:
             self._remove(self._services.pop(name))
         for name, spec in wanted.items():
@@ -142,6 +154,8 @@ class Fleet:
         self._rebuild()
         for listener in self._change_listeners:
             listener()
+        for service in lost:
+            self._tell_down(service)
         self._serve_waiting()
 
     def configure(
@@ -236,10 +250,13 @@ class Fleet:
             service.last_error = None
             self._serve_waiting()
         elif was_usable and not service.usable:
-            for listener in self._down_listeners:
-                listener(service)
+            self._tell_down(service)
             self._serve_waiting()
         self._show(service)
+
+    def _tell_down(self, service: Service) -> None:
+        for listener in self._down_listeners:
+            listener(service)
 
     def _show(self, service: Service) -> None:
         """Log and time a change of the state that people see."""
@@ -247,17 +264,20 @@ class Fleet:
         if state is service.shown:
             return
         now = self._clock()
-        service.cells.note_state(str(service.shown), str(state), now - service.since)
+        was, was_for_s = service.shown, now - service.since
+        service.cells.note_state(str(was), str(state), was_for_s)
         _log.log(
             _LEVEL.get(state, 20),
             "service_state",
             service=service.name,
             state=str(state),
-            was=str(service.shown),
-            was_for_s=round(now - service.since, 3),
+            was=str(was),
+            was_for_s=round(was_for_s, 3),
             error=None if state is ServiceState.HEALTHY else service.last_error,
         )
         service.shown, service.since = state, now
+        for listener in self._state_listeners:
+            listener(service, was, was_for_s)
 
     # -- what requests tell --------------------------------------------------------------------
 
@@ -308,6 +328,17 @@ class Fleet:
         if model in self._rooms:
             raise self._overloaded(model, "Other requests wait for a slot already.")
         return self._take(model, exclude)
+
+    def eligible(self, model: str) -> tuple[list[Service], int]:
+        """(those that `take` would choose from now, the policy's turn); nothing is leased.
+
+        Raises:
+            RouterError: as `take`.
+        """
+        if model in self._rooms:
+            raise self._overloaded(model, "Other requests wait for a slot already.")
+        members = self.catalog.members.get(model, ())
+        return self._eligible(model, members, ()), self._turns.get(model, 0)
 
     def _take(self, model: str, exclude: Collection[Service]) -> Lease:
         members = self.catalog.members.get(model, ())

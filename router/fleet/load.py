@@ -52,7 +52,7 @@ def parse_load(text: bytes) -> EngineLoad | None:
                 awake = awake and number > 0
         else:
             sums[name] = sums.get(name, 0.0) + number
-    if b"num_requests_running" not in sums:
+    if b"num_requests_running" not in sums or not all(map(math.isfinite, sums.values())):
         return None
     return EngineLoad(
         running=int(sums[b"num_requests_running"]),

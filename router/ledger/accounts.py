@@ -70,9 +70,14 @@ class Counter:
 
 
 class WindowSet:
-    """The counters in force at one time, and from when (`start`) until when (`end`) they are."""
+    """The counters in force at one time.
 
-    __slots__ = ("day_requests", "day_tokens", "end", "month_tokens", "start")
+    Attributes:
+        start, end: from when until when they are, in seconds since the epoch.
+        changed: what is settled or checkpointed has changed since a ledger that persists looked.
+    """
+
+    __slots__ = ("changed", "day_requests", "day_tokens", "end", "month_tokens", "start")
 
     def __init__(self, day_tokens: Counter, month_tokens: Counter, day_requests: Counter) -> None:
         self.day_tokens = day_tokens
@@ -81,6 +86,7 @@ class WindowSet:
         # A month ends with a day: the day's bounds are the set's.
         self.start = day_tokens.start
         self.end = day_tokens.end
+        self.changed = False
 
     @property
     def limits_tokens(self) -> bool:

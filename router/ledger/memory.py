@@ -74,32 +74,15 @@ class MemoryLedger(Ledger):
 
     def settle(self, reservation: Reservation, usage: Usage | None, now: float) -> bool:
         """See `Ledger.settle`."""
-        if not reservation.open:
-            return False
         if usage is None:
             tokens = reservation.seen_prompt_tokens + reservation.seen_completion_tokens
         else:
             tokens = usage.prompt_tokens + usage.completion_tokens
-        held = self._end(reservation, now)
-        if tokens > held:
-            self._overruns += 1
-        windows = reservation.windows
-        if tokens > 0:
-            windows.day_tokens.used += tokens
-            windows.month_tokens.used += tokens
-        windows.day_requests.used += 1
-        self._changed(windows)
-        return True
+        return self._end(reservation, now, tokens, 1)
 
     def release(self, reservation: Reservation, now: float) -> bool:
         """See `Ledger.release`."""
-        if not reservation.open:
-            return False
-        checkpointed = reservation.checkpointed
-        self._end(reservation, now)
-        if checkpointed:
-            self._changed(reservation.windows)
-        return True
+        return self._end(reservation, now, 0, 0)
 
     def configure(self, limits: Mapping[str, Limits]) -> None:
         """See `Ledger.configure`."""
@@ -185,21 +168,36 @@ class MemoryLedger(Ledger):
         """There is nothing to leave."""
 
     def _changed(self, windows: WindowSet) -> None:
-        """Settled or checkpointed usage of these windows is new; for ledgers that persist."""
+        """Settled or checkpointed usage of these windows is new; for ledgers that persist.
 
-    def _end(self, reservation: Reservation, now: float) -> int:
-        """Take a reservation out of everything that counts it; returns the tokens that it held."""
+        One that does sets `changed`, and is not told again until it has cleared it.
+        """
+
+    def _end(self, reservation: Reservation, now: float, tokens: int, requests: int) -> bool:
+        """Take a reservation out of everything that holds it, and charge what it did cost."""
+        if not reservation.open:
+            return False
         reservation.open = False
         reservation.touched_at = now
         self._open.discard(reservation)
+        windows = reservation.windows
+        changed = requests
         if reservation.checkpointed:
             _set_checkpoint(reservation, 0)
-        windows = reservation.windows
+            changed = 1
         held = reservation.prompt_tokens + reservation.granted_completion_tokens
-        windows.day_tokens.reserved -= held
-        windows.month_tokens.reserved -= held
-        windows.day_requests.reserved -= 1
-        return held
+        if tokens > held:
+            self._overruns += 1
+        day, month, daily = windows.day_tokens, windows.month_tokens, windows.day_requests
+        day.reserved -= held
+        month.reserved -= held
+        daily.reserved -= 1
+        day.used += tokens
+        month.used += tokens
+        daily.used += requests
+        if changed and not windows.changed:
+            self._changed(windows)
+        return True
 
     def _new_account(self, organization: str, now: float) -> Account:
         limits = self._limits.get(organization, _UNLIMITED)

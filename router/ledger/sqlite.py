@@ -20,7 +20,7 @@ from router.storage import (
 )
 
 # A burst within this time is one row; the rest of the 100 ms is the disk's.
-_GATHER_S = 0.04
+_GATHER_S = 0.07
 # With the gathering and the disk's time well within the second that a crash may cost.
 _CHECKPOINT_S = 0.5
 _KEEP_S = 400 * 86_400.0
@@ -112,6 +112,7 @@ class SqliteLedger(MemoryLedger):
             self._log.error("ledger_backlog_full", error=str(error))
 
     def _changed(self, windows: WindowSet) -> None:
+        windows.changed = True
         self._unsaved.add(windows)
         self._woken.set()
 
@@ -132,7 +133,9 @@ class SqliteLedger(MemoryLedger):
         elif self._unsaved:
             counters = {each for windows in self._unsaved for each in windows.counters()}
             self._usage.put(map(_stored, counters))
-        self._unsaved = set()
+        for windows in self._unsaved:
+            windows.changed = False
+        self._unsaved.clear()
         self._generation = generation
 
     def _all_counters(self) -> list[Counter]:

@@ -18,7 +18,7 @@ from router.errors import BadRequest, InvalidJson, InvalidModel, InvalidValue, M
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 # vLLM takes 8.0 and "8" for 8, and 1 and "true" for true (pydantic's lax mode), so these are read.
 _Count = _Int64 | float | str | None
-Flag = bool | int | str | None
+Flag = bool | int | float | str | None
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 _LARGE_BYTES = 256 * 1024
 _MAX_KEYS = 100_000

@@ -37,17 +37,10 @@ _MEDIA_MARKS = (
 )
 _UNCOUNTED_MARKS = (b'"documents"', b'"reasoning_effort"')
 """What a chat template may render and `/tokenize` does not take (vLLM 0.32.0)."""
-_LIMIT_FIELDS = {
-    "chat": ("max_completion_tokens", "max_tokens"),
-    "completions": ("max_tokens",),
-    "responses": ("max_output_tokens",),
-    "messages": ("max_tokens",),
-}
-_FREE = frozenset({"tokenize", "detokenize", "count_tokens"})
 _ESCAPE = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 
 
-class Cost(msgspec.Struct, frozen=True):
+class Cost(msgspec.Struct, frozen=True, gc=False):
     """The most a request may cost. The sum is the bound; a context's length caps it as a whole.
 
     Attributes:
@@ -67,11 +60,10 @@ class Cost(msgspec.Struct, frozen=True):
     must_limit: bool = False
 
 
-def most(
+def most(  # noqa: PLR0917 - all of them, always: keywords cost time here
     path: InferencePath,
     fields: Fields,
     body: bytes,
-    *,
     context: int | None,
     frame: int,
     counted: int | None = None,
@@ -86,14 +78,18 @@ def most(
         frame: tokens to add to every prompt, see `FRAME_TOKENS`.
         counted: the prompt's true size, where the engine has told it.
     """
-    if path.kind in _FREE:
+    if path.free:
         return Cost(0, 0)
     if path.multipart:
         return _audio(body, context)
-    prompt = counted if counted is not None else len(body) + frame + _media(body) * MEDIA_TOKENS
-    if path.kind in {"rerank", "score"}:
+    prompt = counted
+    if prompt is None:
+        prompt = len(body) + frame
+        if body.count(b"[") > 1:  # where content is no list there are no media
+            prompt += _media(body) * MEDIA_TOKENS
+    if path.repeats:
         prompt += _repeated(fields, frame)
-    if not path.generates:
+    if not path.limits:
         return Cost(prompt, 0)
     if path.kind == "responses" and bytes(memoryview(fields.previous_response_id)) != b"null":
         prompt += context or UNKNOWN_CONTEXT_TOKENS  # the earlier turns are with the engine
@@ -101,31 +97,42 @@ def most(
 
 
 def _generating(path: InferencePath, fields: Fields, prompt: int, context: int | None) -> Cost:
-    prompts, choices = 1, 1
-    if path.kind == "completions":
-        prompts = choices = _prompts(fields)
-    if fields.n is not None or fields.best_of is not None:
-        choices *= max(1, fields.count("n") or 1, fields.count("best_of") or 1)
-    each: int | None = None
-    limit_field = ""
-    for limit_field in _LIMIT_FIELDS[path.kind]:
-        each = fields.count(limit_field)
-        if each is not None:
-            break
-    must_limit = False
-    if path.kind == "completions" and fields.max_tokens is msgspec.UNSET:
-        each = _COMPLETIONS_DEFAULT_TOKENS  # a null means the rest of the context
+    prompts = choices = 1
+    if fields.n is not None or fields.best_of is not None or path.kind == "completions":
+        prompts, choices = _answers(path, fields)
+    each, limit_field = _limit(path, fields)
+    must_limit = each is None and context is None
     if each is None:
         each = context or UNKNOWN_CONTEXT_TOKENS
-        must_limit = context is None
     completion = max(0, each) * choices
     if context is not None:
         prompt = min(prompt, context * prompts)
         completion = max(min(completion, context * choices - prompt), choices)
-    least = choices if fields.min_tokens is None else choices * (fields.count("min_tokens") or 1)
-    return Cost(
-        prompt, completion, max(1, min(completion, least)), choices, limit_field, must_limit
-    )
+    least = choices
+    if fields.min_tokens is not None:
+        least *= max(1, fields.count("min_tokens") or 1)
+    least = min(completion, least) or 1
+    return Cost(prompt, completion, least, choices, limit_field, must_limit)
+
+
+def _answers(path: InferencePath, fields: Fields) -> tuple[int, int]:
+    """At most so many prompts, and so many answers to them."""
+    prompts = _prompts(fields) if path.kind == "completions" else 1
+    return prompts, prompts * max(1, fields.count("n") or 1, fields.count("best_of") or 1)
+
+
+def _limit(path: InferencePath, fields: Fields) -> tuple[int | None, str]:
+    """The most tokens an answer may have by the body, or None; and the field that says so."""
+    name = ""
+    for name in path.limits:
+        value = getattr(fields, name)
+        if value is not None and value is not msgspec.UNSET:
+            each = fields.count(name)
+            if each is not None:
+                return each, name
+    if path.kind == "completions" and fields.max_tokens is msgspec.UNSET:
+        return _COMPLETIONS_DEFAULT_TOKENS, name  # a null means the rest of the context
+    return None, name
 
 
 def is_countable(path: InferencePath, fields: Fields, body: bytes) -> bool:
@@ -135,7 +142,7 @@ def is_countable(path: InferencePath, fields: Fields, body: bytes) -> bool:
     take for the other kind, and some of what a template renders it does not take at all.
     """
     plain = _plain(body)
-    if _media(body) or any(mark in plain for mark in _UNCOUNTED_MARKS):
+    if (body.count(b"[") > 1 and _media(body)) or any(mark in plain for mark in _UNCOUNTED_MARKS):
         return False
     if path.kind == "completions":
         return _prompts(fields) == 1
@@ -161,9 +168,7 @@ def _plain(body: bytes) -> bytes:
 
 
 def _media(body: bytes) -> int:
-    """At most so many images, videos and sounds; where content is no list there is none."""
-    if body.count(b"[") < 2:
-        return 0
+    """At most so many images, videos and sounds."""
     plain = _plain(body)
     return sum(plain.count(mark) for mark in _MEDIA_MARKS)
 

@@ -27,33 +27,42 @@ class InferencePath:
         upstream: the path that is sent to the engine.
         dialect: form of errors.
         multipart: the body is a form (audio), not JSON.
-        generates: the answer costs completion tokens.
+        free: it costs no tokens.
+        limits: the body's fields that bound an answer, the one that counts first; none where the
+            answer is not generated.
+        tells_usage: its streams tell their usage where `stream_options` asks for it.
+        repeats: a prompt's frame and the query stand before every document.
     """
 
     kind: str
     upstream: str
     dialect: Dialect = Dialect.OPENAI
     multipart: bool = False
-    generates: bool = False
+    free: bool = False
+    limits: tuple[str, ...] = ()
+    tells_usage: bool = False
+    repeats: bool = False
 
 
-CHAT = InferencePath("chat", "/v1/chat/completions", generates=True)
+CHAT = InferencePath(
+    "chat", "/v1/chat/completions", limits=("max_completion_tokens", "max_tokens"), tells_usage=True
+)
 
 _PATHS = (
     CHAT,
-    InferencePath("completions", "/v1/completions", generates=True),
+    InferencePath("completions", "/v1/completions", limits=("max_tokens",), tells_usage=True),
     InferencePath("embeddings", "/v1/embeddings"),
-    InferencePath("responses", "/v1/responses", Dialect.RESPONSES, generates=True),
-    InferencePath("messages", "/v1/messages", Dialect.ANTHROPIC, generates=True),
-    InferencePath("count_tokens", "/v1/messages/count_tokens", Dialect.ANTHROPIC),
-    InferencePath("rerank", "/v1/rerank"),
-    InferencePath("score", "/v1/score"),
+    InferencePath("responses", "/v1/responses", Dialect.RESPONSES, limits=("max_output_tokens",)),
+    InferencePath("messages", "/v1/messages", Dialect.ANTHROPIC, limits=("max_tokens",)),
+    InferencePath("count_tokens", "/v1/messages/count_tokens", Dialect.ANTHROPIC, free=True),
+    InferencePath("rerank", "/v1/rerank", repeats=True),
+    InferencePath("score", "/v1/score", repeats=True),
     InferencePath("pooling", "/pooling"),
     InferencePath("classify", "/classify"),
-    InferencePath("tokenize", "/tokenize"),
-    InferencePath("detokenize", "/detokenize"),
-    InferencePath("transcriptions", "/v1/audio/transcriptions", multipart=True, generates=True),
-    InferencePath("translations", "/v1/audio/translations", multipart=True, generates=True),
+    InferencePath("tokenize", "/tokenize", free=True),
+    InferencePath("detokenize", "/detokenize", free=True),
+    InferencePath("transcriptions", "/v1/audio/transcriptions", multipart=True),
+    InferencePath("translations", "/v1/audio/translations", multipart=True),
 )
 
 BY_UPSTREAM = {path.upstream: path for path in _PATHS}

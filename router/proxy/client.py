@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
-from router.errors import InternalError, RouterError
-from router.limits.address import Address, client_address
+from router.access.keyring import Badge
+from router.errors import InternalError, Overloaded, RequestTooLarge, RouterError
+from router.limits.address import Address, client_address, parse, within
 from router.limits.rate import key_of
 from router.log import get_logger
 from router.openai.envelope import error_body
@@ -36,6 +38,7 @@ class ClientExchange:
         refusal: the answer, where the head alone was reason enough.
         entry: the inference path that is asked for, once that is known.
         identity: who asks, once that is known.
+        model: full name of what is asked for, once that is known.
         dialect: form of errors.
     """
 
@@ -46,6 +49,7 @@ class ClientExchange:
     refusal: RouterError | None = None
     entry: Entry | None = None
     identity: Identity | None = None
+    model = ""
     dialect = Dialect.OPENAI
     rate_lines = b""
     flow: Flow | None = None
@@ -66,32 +70,55 @@ class ClientExchange:
         self._connection = connection
         self._downstream = downstream
         self.method = method
-        self.path = target.partition(b"?")[0].decode("latin-1")
+        path, _, self._query = target.partition(b"?")
+        self.path = path.decode("latin-1")
         self.lines, self.noted = downstream.headers.split(headers)
         self.request_id = request_id(self.noted.get(b"x-request-id"))
         self.started = monotonic()
 
     # -- the request ---------------------------------------------------------------------------
 
-    def add(self, data: bytes) -> bool:
-        """Take a piece of the body; False where that makes it too large."""
-        self._size += len(data)
-        if self._size > self._downstream.settings().max_body_bytes:
-            self._body = b""
-            return False
+    def add(self, data: bytes) -> RouterError | None:
+        """Take a piece of the body; gives the answer where this or all bodies become too large."""
+        count = len(data)
+        downstream = self._downstream
+        self._size += count
+        downstream.body_bytes += count
+        limits = downstream.settings()
+        if self._size > limits.max_body_bytes:
+            self._drop()
+            return RequestTooLarge(f"The request's body is over {limits.max_body_mb} MiB.")
+        if downstream.body_bytes > limits.max_body_memory_bytes:
+            self._drop()
+            held = limits.max_body_memory_mb
+            return Overloaded(f"The router holds its {held} MiB of requests.", retry_after_s=1)
         if not self._body:
             self._body = data
         elif isinstance(self._body, bytes):
             self._body = bytearray(self._body + data)
         else:
             self._body += data
-        return True
+        return None
+
+    def _drop(self) -> None:
+        self.let_go()
+        self._body = b""
+
+    def let_go(self) -> None:
+        """Count the body no longer: with its exchange it goes."""
+        self._downstream.body_bytes -= self._size
+        self._size = 0
 
     @property
     def body(self) -> bytes:
         """The whole body."""
         body = self._body
         return body if isinstance(body, bytes) else bytes(body)
+
+    @property
+    def badge(self) -> Badge:
+        """What its connection has shown of its key."""
+        return self._connection.badge
 
     @property
     def client(self) -> int:
@@ -105,6 +132,20 @@ class ClientExchange:
         """The client's address, as far as it can be believed; None on a Unix socket."""
         trusted = self._downstream.settings().trusted_proxies
         return client_address(self._connection.peer, self.header(b"x-forwarded-for"), trusted)
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether the client came by https, as far as a trusted proxy tells."""
+        peer = parse(self._connection.peer)
+        trusted = self._downstream.settings().trusted_proxies
+        if peer is None or not within(peer, trusted):
+            return False
+        return (self.header(b"x-forwarded-proto") or "").strip().lower() == "https"
+
+    def parameter(self, name: str) -> str | None:
+        """The first value of a name in the query; None where it is not there."""
+        values = parse_qs(self._query.decode("latin-1"), keep_blank_values=True).get(name)
+        return values[0] if values else None
 
     def header(self, name: bytes) -> str | None:
         """One of the noted headers; None where it is not there."""
@@ -176,6 +217,7 @@ class ClientExchange:
     def write_refusal(self, error: RouterError) -> None:
         """Write such an answer, and leave the connection to the caller."""
         self.begun = True
+        self._downstream.refused(error, self)
         self._write(
             whole_answer(
                 error, self.dialect, self.request_id, self.rate_lines, self.method, keep=self.keep
@@ -208,8 +250,10 @@ class ClientExchange:
         """The client has left: end what runs for it."""
         if self._task is not None:
             self._task.cancel()
-        if self.journey is not None:
-            self.journey.client_gone()
+        asked = self.journey is not None and self.journey.client_gone()
+        if not asked and not self.begun:
+            self._downstream.left(self)
+        self.let_go()
 
     def _write(self, data: bytes) -> None:
         transport = self._connection.transport
@@ -218,6 +262,7 @@ class ClientExchange:
 
     def _end(self) -> None:
         self.flow = None
+        self.let_go()
         self._connection.ended(keep=self.keep)
 
 
@@ -250,6 +295,7 @@ def whole_answer(
 
 _REASONS = {
     200: b"OK",
+    304: b"Not Modified",
     400: b"Bad Request",
     401: b"Unauthorized",
     403: b"Forbidden",

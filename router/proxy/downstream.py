@@ -15,6 +15,7 @@ from typing import Protocol, cast
 
 import httptools
 
+from router.access.keyring import Badge
 from router.config.settings import ServerSettings
 from router.errors import (
     BadRequest,
@@ -30,6 +31,7 @@ from router.log import get_logger
 from router.openai.paths import Dialect
 from router.proxy.client import ClientExchange, whole_answer
 from router.proxy.headers import to_upstream
+from router.proxy.websocket import Upgrade
 
 _log = get_logger("router.proxy")
 _IDLE_S = 75.0
@@ -54,12 +56,20 @@ class Handler(Protocol):
     def request(self, exchange: ClientExchange) -> None:
         """The request is whole, and was not refused."""
 
+    def upgrade(self, exchange: ClientExchange) -> Upgrade | None:
+        """Who goes on with the connection in the protocol that the head asks for; None: nobody.
+
+        Raises:
+            RouterError: the answer.
+        """
+
 
 class ClientConnection(asyncio.Protocol):
     """One connection from a client.
 
     Attributes:
         transport: to write to; None once the client is gone.
+        badge: what it has shown of its key.
         peer: the peer's address as text, empty on a Unix socket.
         peer_key: what the rate of that address is counted under.
         writing_paused: the client does not keep up.
@@ -67,8 +77,8 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_ahead", "_current", "_downstream", "_due", "_head_left", "_headers", "_idle", "_incoming",
-        "_last", "_lingers", "_moved", "_parser", "_queue", "_reading_paused", "_target", "peer",
-        "peer_key", "transport", "writing_paused",
+        "_last", "_lingers", "_moved", "_parser", "_queue", "_read", "_reading_paused", "_target",
+        "badge", "peer", "peer_key", "transport", "writing_paused",
     )  # fmt: skip
 
     def __init__(self, downstream: Downstream) -> None:
@@ -85,10 +95,12 @@ class ClientConnection(asyncio.Protocol):
         self._last: tuple[ClientExchange | None, RouterError] | None = None
         self._lingers = False
         self._moved = False
+        self._read = 0
         self._idle = False
         self._due = 0.0
         self.writing_paused = False
         self.transport: asyncio.Transport | None = None
+        self.badge = Badge()
         self.peer = ""
         self.peer_key = 0
 
@@ -111,11 +123,19 @@ class ClientConnection(asyncio.Protocol):
         """The client is gone: what runs for it ends now."""
         self.transport = None
         self._downstream.closed(self)
-        self._queue.clear()
+        self._forget()
         current, self._current = self._current, None
         if current is not None:
             self._downstream.finished()
             current.client_gone()
+
+    def _forget(self) -> None:
+        """Let go of what was asked and will not be answered."""
+        while self._queue:
+            self._queue.popleft().let_go()
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            incoming.let_go()
 
     def pause_writing(self) -> None:
         """The client does not keep up."""
@@ -157,10 +177,13 @@ class ClientConnection(asyncio.Protocol):
 
     def _parse(self, data: bytes) -> None:
         self._moved = False
+        self._read = len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
+            rest = data[upgrade.args[0] :]
+            if not self._hand_over(rest):
+                self._decline_upgrade(rest)
         except httptools.HttpParserCallbackError as error:
             self._refuse(self._failed(error.__context__))
         except httptools.HttpParserError:
@@ -179,6 +202,32 @@ class ClientConnection(asyncio.Protocol):
             self._head_left -= count
             if self._head_left <= 0:
                 self._refuse(BadRequest("The request's head is too large."))
+
+    def _hand_over(self, rest: bytes) -> bool:
+        """Leave the connection to who speaks the other protocol; False where nobody does.
+
+        What waits for its answer on the connection is in HTTP/1.1: then this goes on so, too.
+        """
+        transport = self.transport
+        if self._queue or transport is None:
+            return False
+        method = self._parser.get_method()
+        exchange = ClientExchange(self, self._downstream, method, self._target, self._headers)
+        if b"upgrade" not in exchange.noted:
+            return False
+        try:
+            self._check_head(exchange)
+            upgrade = self._downstream.handler.upgrade(exchange)
+        except RouterError as error:
+            self._incoming = exchange
+            self._refuse(error)
+            return True
+        if upgrade is None:
+            return False
+        self.transport = None
+        self._downstream.closed(self)
+        upgrade(transport, rest)
+        return True
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Go on in HTTP/1.1, as RFC 9110 section 7.8 allows: llhttp has left the body unread."""
@@ -210,7 +259,7 @@ class ClientConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header line; trailers go no further."""
         if self._incoming is None:
-            self._headers.append((name.lower(), value))
+            self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """The head is whole: take the request, or remember why not."""
@@ -239,27 +288,31 @@ class ClientConnection(asyncio.Protocol):
         exchange.old = version == "1.0"
         if version not in {"1.1", "1.0"}:
             raise BadRequest(f"HTTP/{version} is not taken; use HTTP/1.1.")
+        if self._read > _MAX_HEAD_BYTES and self._head_size() > _MAX_HEAD_BYTES:
+            raise BadRequest("The request's head is too large.")
         if len(self._headers) > _MAX_HEADERS:
             raise BadRequest(f"The request has more than {_MAX_HEADERS} headers.")
         if (b"host" not in noted and not exchange.old) or b"," in noted.get(b"host", b""):
             raise BadRequest("The request needs one Host header.")
         if noted.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
             raise BadRequest("The only transfer-encoding that is taken is chunked.")
+        if exchange.old and b"transfer-encoding" in noted:
+            exchange.keep = False  # RFC 9112, section 6.1: it may have been framed in another way
         limits = self._downstream.settings()
         self._due = exchange.started + limits.body_timeout_s
         length = noted.get(b"content-length")
         if length is not None and int(length) > limits.max_body_bytes:
             raise RequestTooLarge(f"The request's body is over {limits.max_body_mb} MiB.")
 
+    def _head_size(self) -> int:
+        return len(self._target) + sum(len(name) + len(value) for name, value in self._headers)
+
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
         self._moved = True
         exchange = self._incoming
-        if exchange is None or exchange.refusal is not None:
-            return
-        if not exchange.add(data):
-            limit = self._downstream.settings().max_body_mb
-            exchange.refusal = RequestTooLarge(f"The request's body is over {limit} MiB.")
+        if exchange is not None and exchange.refusal is None:
+            exchange.refusal = exchange.add(data)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -293,7 +346,7 @@ class ClientConnection(asyncio.Protocol):
         if not keep:
             self._idle = True  # what is written has as long to arrive as an idle client has
             self._due = 0.0
-            self._queue.clear()
+            self._forget()
             self._lingers = True
             transport.close()
         elif self._queue or self._ahead or self._last is not None:
@@ -341,6 +394,8 @@ class ClientConnection(asyncio.Protocol):
         Whole requests that came before it are answered first.
         """
         exchange, self._incoming = self._incoming, None
+        if exchange is not None:
+            exchange.let_go()
         self._lingers = True
         self._ahead.clear()
         if self._queue or self._current is not None:
@@ -359,6 +414,7 @@ class ClientConnection(asyncio.Protocol):
         if self.transport is None or self.transport.is_closing():
             return
         if exchange is None:
+            self._downstream.refused(error, None)
             self.transport.write(whole_answer(error, Dialect.OPENAI, keep=False))
         else:
             exchange.keep = False
@@ -404,10 +460,14 @@ class Downstream:
     Args:
         settings: asked for anew at each use, so that a reload counts.
 
+        refused: told of every error that the router itself answers with, and of the request.
+        left: told of a request whose client left before any service was asked.
+
     Attributes:
         handler: answers requests; set once, before the first connection.
         headers: says which of a request's headers cross.
         active: requests that are being answered.
+        body_bytes: of request bodies, held now.
     """
 
     def __init__(
@@ -415,8 +475,13 @@ class Downstream:
         handler: Handler,
         settings: Callable[[], ServerSettings],
         loop: asyncio.AbstractEventLoop,
+        refused: Callable[[RouterError, ClientExchange | None], None] = lambda _e, _x: None,
+        left: Callable[[ClientExchange], None] = lambda _x: None,
     ) -> None:
         self.handler = handler
+        self.refused = refused
+        self.left = left
+        self.body_bytes = 0
         self.settings = settings
         self.loop = loop
         self.headers = to_upstream()

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from router.access.keyring import Badge
 from router.config.settings import ServerSettings
 from router.errors import RouterError
 from router.openai.paths import Dialect, InferencePath
@@ -29,8 +30,8 @@ class Flow(Protocol):
 class Journey(Protocol):
     """Who is told when the client leaves."""
 
-    def client_gone(self) -> None:
-        """Give back what was taken for it."""
+    def client_gone(self) -> bool:
+        """Give back what was taken for it; whether a service had been asked."""
 
 
 class Exchange(Protocol):
@@ -39,6 +40,8 @@ class Exchange(Protocol):
     Attributes:
         request_id: 1-128 sane characters; told to the engine and in the answer.
         lines: the request's header lines that cross, each ended by CRLF.
+        noted: lower-case name -> value of every header.
+        model: full name of what it asks for, once that is known; for the log.
         started: monotonic time at which the request's head was there, seconds.
         dialect: form of errors.
         rate_lines: header lines for the router's own errors, each ended by CRLF.
@@ -48,11 +51,17 @@ class Exchange(Protocol):
 
     request_id: bytes
     lines: bytes
+    noted: dict[bytes, bytes]
+    model: str
     started: float
     dialect: Dialect
     rate_lines: bytes
     flow: Flow | None
     journey: Journey | None
+
+    @property
+    def badge(self) -> Badge:
+        """What its connection has shown of its key."""
 
     @property
     def client(self) -> int:
@@ -105,6 +114,8 @@ class Call(msgspec.Struct):
         meter: what reads the answer's usage and charges it.
         organization: whose turn it takes in a queue; empty for the anonymous.
         priority: in a queue, higher goes first.
+        key_id: what logs call the client's key; None without one.
+        traceparent: the client's header of that name, W3C Trace Context; None without one.
         queued_s: seconds it waited for a slot.
         connected_s: seconds that connecting took.
     """
@@ -120,5 +131,7 @@ class Call(msgspec.Struct):
     meter: Unmetered
     organization: str = ""
     priority: int = 0
+    key_id: str | None = None
+    traceparent: bytes | None = None
     queued_s: float = 0.0
     connected_s: float = 0.0

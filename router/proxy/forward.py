@@ -16,7 +16,7 @@ from router.fleet.fleet import Fleet, Lease
 from router.fleet.service import Service
 from router.fleet.waiting import Ticket
 from router.log import get_logger
-from router.proxy.account import count
+from router.proxy.account import Account
 from router.proxy.budget import MoveBudget
 from router.proxy.exchange import Call, Exchange
 from router.proxy.relay import Outcome, Relay
@@ -42,6 +42,7 @@ class Forwarder:
         suspect: has a service probed at once.
 
     Attributes:
+        account: told of every attempt.
         fleet: leases services.
         upstreams: has the connections to them.
         limits: see above.
@@ -55,7 +56,9 @@ class Forwarder:
         upstreams: Upstreams,
         limits: Callable[[], LimitsSettings],
         suspect: Callable[[Service], None],
+        account: Account,
     ) -> None:
+        self.account = account
         self.fleet = fleet
         self.upstreams = upstreams
         self.limits = limits
@@ -204,7 +207,7 @@ class CallJourney:
             return
         self._finish(relay)
         self._go_on_from(relay)
-        count(relay, self._call, monotonic())
+        self._forwarder.account.attempt(relay, self._call)
 
     def _go_on_from(self, relay: Relay) -> None:
         outcome = relay.outcome
@@ -248,6 +251,8 @@ class CallJourney:
         elif answered is not None:
             self._settle(answered)
             answered.answer_held()
+            if answered.counted:
+                self._forwarder.account.late(answered, self._call)
         else:
             self._conclude(BadGateway(f"No service could answer: {failed.reason}."))
 
@@ -262,8 +267,10 @@ class CallJourney:
             self._exchange.journey = None
             self._call.meter.close(relay)
 
-    def client_gone(self) -> None:
-        """Give everything back."""
-        if self._relay is not None:
-            self._relay.abandon()
+    def client_gone(self) -> bool:
+        """Give everything back; whether a service had been asked."""
+        relay = self._relay
+        if relay is not None:
+            relay.abandon()
         self._settle(None)
+        return relay is not None

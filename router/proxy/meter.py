@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -18,7 +18,6 @@ from router.errors import InsufficientQuota, InvalidValue, RouterError
 from router.fleet.fleet import Fleet
 from router.fleet.service import Service
 from router.ledger import Kind, Ledger, Refusal, Reservation
-from router.ledger.accounts import NO_LIMIT
 from router.limits.estimate import PromptFrames
 from router.log import get_logger
 from router.model import Usage
@@ -28,12 +27,15 @@ from router.openai.paths import BY_UPSTREAM
 from router.openai.usage import BodyTap, Tap, UsageFilter, UsageTap
 from router.proxy.admit import Wanted
 from router.proxy.ask import ask
+from router.proxy.rate_lines import RateLines, lines_of
 from router.proxy.upstream import UpstreamError, Upstreams, request_head
 
 _log = get_logger("router.proxy")
 _TOKENIZE = BY_UPSTREAM["/tokenize"]
 _TOKENIZE_TIMEOUT_S = 5.0
 _BYTES_A_TOKEN = 4
+_NO_CHANGES: dict[str, Any] = {}  # never written
+_NOTHING = Usage()
 _JSON_LINE = b"content-type: application/json\r\n"
 
 
@@ -70,9 +72,16 @@ class Unmetered:
 
     Attributes:
         changes: fields of the body that must be sent with these values.
+        charged: what was charged in the end; None where nobody pays.
     """
 
-    changes: dict[str, Any] = {}  # noqa: RUF012 - never written
+    __slots__ = ("changes",)
+
+    changes: dict[str, Any]
+    charged: Usage | None = None
+
+    def __init__(self) -> None:
+        self.changes = _NO_CHANGES
 
     @property
     def weight(self) -> int:
@@ -103,11 +112,10 @@ class _Asked:
     continuous: bool
 
 
-@dataclass(slots=True)
 class Meter(Unmetered):
     """One request's reservation, from before it is sent to after it has ended.
 
-    Attributes:
+    Args:
         metering: that it belongs to.
         organization: who pays.
         wanted: the request.
@@ -115,18 +123,39 @@ class Meter(Unmetered):
         reservation: what the ledger holds for it.
     """
 
-    metering: Metering
-    organization: str
-    wanted: Wanted
-    cost: Cost
-    reservation: Reservation
-    changes: dict[str, Any] = field(default_factory=dict)
-    _asked: _Asked | None = None
+    __slots__ = (
+        "_asked", "charged", "cost", "metering", "organization", "reservation", "wanted",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        metering: Metering,
+        organization: str,
+        wanted: Wanted,
+        cost: Cost,
+        reservation: Reservation,
+    ) -> None:
+        self.metering = metering
+        self.organization = organization
+        self.wanted = wanted
+        self.cost = cost
+        self.reservation = reservation
+        self.changes = _NO_CHANGES
+        self.charged = _NOTHING
+        self._asked: _Asked | None = None
 
     @property
     def weight(self) -> int:
         """Tokens it may cost."""
         return self.cost.prompt_tokens + self.cost.completion_tokens
+
+    def prepare(self) -> None:
+        """Settle what the engine must be told beyond the client's own words."""
+        if self.reservation.clamped or self.cost.must_limit:
+            self.limit_answer()
+        wanted = self.wanted
+        if wanted.path.tells_usage and wanted.fields.streams:
+            self.ask_for_usage(continuous=self.reservation.windows.limits_tokens)
 
     def limit_answer(self) -> None:
         """Have the engine stop where the reservation ends, as it would not by itself."""
@@ -134,7 +163,7 @@ class Meter(Unmetered):
         matters = reservation.clamped or reservation.windows.limits_tokens
         if cost.limit_field is not None and matters:
             each = reservation.granted_completion_tokens // cost.choices
-            self.changes[cost.limit_field] = max(1, each)
+            self.changes = {cost.limit_field: max(1, each)}
 
     def ask_for_usage(self, *, continuous: bool) -> None:
         """Have a chat or completions stream tell its usage."""
@@ -152,7 +181,7 @@ class Meter(Unmetered):
         options["include_usage"] = True
         if continuous:
             options["continuous_usage_stats"] = True
-        self.changes["stream_options"] = options
+        self.changes = {**self.changes, "stream_options": options}
 
     def tap(self, *, streams: bool) -> Tap:
         """What reads the usage of an answer, and takes out what the client did not ask for."""
@@ -167,18 +196,9 @@ class Meter(Unmetered):
 
     def rate_lines(self) -> bytes:
         """What is left of the organization's tightest windows."""
-        tokens, tokens_left, requests, requests_left = self.reservation.windows.tightest()
-        now = self.metering.clock()
-        if NO_LIMIT in {tokens.limit, requests.limit}:
-            return self.metering.rate_lines(self.organization)
-        return _BOTH_LINES % (
-            requests.limit,
-            requests_left,
-            requests.end - now,
-            tokens.limit,
-            tokens_left if tokens_left > 0 else 0,  # noqa: FURB136 - the hot path
-            tokens.end - now,
-        )
+        metering = self.metering
+        lines = metering.lines.tell(self.reservation.windows, metering.clock())
+        return lines or metering.rate_lines(self.organization)
 
     def progress(self, tap: Tap) -> None:
         """Note what an answer has cost so far, in case the router does not live to its end."""
@@ -187,17 +207,21 @@ class Meter(Unmetered):
 
     def close(self, answered: Answered | None) -> None:
         """Charge what was answered; nothing for what failed before its first byte or by status."""
+        metering = self.metering
         if answered is None or answered.tap is None or answered.status >= 400:
-            self.metering.release(self)
+            metering.ledger.release(self.reservation, metering.clock())
             return
-        told = answered.tap.usage.prompt_tokens
-        self.metering.settle(self, self._used(answered, answered.tap), told)
+        usage = answered.tap.usage
+        if usage.prompt_tokens > self.cost.prompt_tokens:
+            metering.frames.learn(self.wanted.model, self.cost.prompt_tokens, usage.prompt_tokens)
+        if not usage.prompt_tokens or not answered.is_whole:
+            usage = self._used(answered, answered.tap)
+        if metering.ledger.settle(self.reservation, usage, metering.clock()):
+            self.charged = usage
 
     def _used(self, answered: Answered, tap: Tap) -> Usage:
         """As the engine told, or, where it has not told all, at least an event a token."""
         usage = tap.usage
-        if usage.prompt_tokens and answered.is_whole:
-            return usage
         continuous = self._asked is not None and self._asked.continuous
         if not self.cost.prompt_tokens or (usage.total and continuous):
             return usage
@@ -216,16 +240,21 @@ class Metering:
         ledger: decides.
         fleet, upstreams: to ask an engine for an exact count.
         clock: seconds since the epoch.
+
+    Attributes:
+        frames: what prompts of a model cost beyond their bytes.
+        lines: what answers tell of the quota.
     """
 
     def __init__(
         self, ledger: Ledger, fleet: Fleet, upstreams: Upstreams, clock: Callable[[], float]
     ) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
+        self.clock = clock
+        self.frames = PromptFrames()
+        self.lines = RateLines()
         self._fleet = fleet
         self._upstreams = upstreams
-        self.clock = clock
-        self._frames = PromptFrames()
         self._silent: set[str] = set()
 
     def open(self, organization: str, wanted: Wanted) -> Meter | None:
@@ -234,18 +263,32 @@ class Metering:
         Raises:
             InsufficientQuota: it does not fit in what is left.
         """
-        if wanted.fields.background and is_true(wanted.fields.background):
+        fields = wanted.fields
+        if fields.background and wanted.path.kind == "responses" and is_true(fields.background):
             raise InvalidValue(
                 "`background` is not taken: an answer that is fetched later cannot be charged.",
                 param="background",
             )
-        cost = self._cost(wanted)
-        outcome = self._reserve(organization, cost, clamp_to=cost.completion_tokens)
-        if isinstance(outcome, Refusal) and outcome.kind is Kind.TOKENS:
-            if is_countable(wanted.path, wanted.fields, wanted.body):
-                return None
-            outcome = self._reserve(organization, cost, clamp_to=cost.least_tokens)
-        return self._opened(organization, wanted, cost, outcome)
+        model = wanted.model
+        cost = most(
+            wanted.path,
+            fields,
+            wanted.body,
+            self._fleet.context_length(model),
+            self.frames.frame(model),
+        )
+        whole = cost.completion_tokens
+        outcome = self.ledger.reserve(organization, cost.prompt_tokens, whole, self.clock(), whole)
+        if isinstance(outcome, Refusal):
+            if outcome.kind is Kind.TOKENS:
+                if is_countable(wanted.path, fields, wanted.body):
+                    return None
+                outcome = self._reserve_least(organization, cost)
+            return self._opened(organization, wanted, cost, outcome)
+        meter = Meter(self, organization, wanted, cost, outcome)
+        if outcome.clamped or cost.must_limit or fields.stream:
+            meter.prepare()
+        return meter
 
     async def open_counted(self, organization: str, wanted: Wanted) -> Meter:
         """The same near the end of a quota: with the engine's own count of the prompt.
@@ -253,10 +296,8 @@ class Metering:
         Raises:
             InsufficientQuota: it does not fit in what is left.
         """
-        counted = await self._count(wanted)
-        cost = self._cost(wanted, counted)
-        outcome = self._reserve(organization, cost, clamp_to=cost.least_tokens)
-        return self._opened(organization, wanted, cost, outcome)
+        cost = self._cost(wanted, await self._count(wanted))
+        return self._opened(organization, wanted, cost, self._reserve_least(organization, cost))
 
     def _opened(
         self, organization: str, wanted: Wanted, cost: Cost, outcome: Reservation | Refusal
@@ -264,26 +305,32 @@ class Metering:
         if isinstance(outcome, Refusal):
             raise self._refused(organization, outcome)
         meter = Meter(self, organization, wanted, cost, outcome)
-        if outcome.clamped or cost.must_limit:
-            meter.limit_answer()
-        fields = wanted.fields
-        if fields.stream and fields.streams and wanted.path.kind in {"chat", "completions"}:
-            meter.ask_for_usage(continuous=outcome.windows.limits_tokens)
+        meter.prepare()
         return meter
 
+    def estimate(self, wanted: Wanted) -> Cost:
+        """The most that a request may cost; nothing is reserved."""
+        return self._cost(wanted)
+
     def _cost(self, wanted: Wanted, counted: int | None = None) -> Cost:
+        model = wanted.model
         return most(
             wanted.path,
             wanted.fields,
             wanted.body,
-            context=self._fleet.context_length(wanted.model),
-            frame=self._frames.frame(wanted.model),
-            counted=counted,
+            self._fleet.context_length(model),
+            self.frames.frame(model),
+            counted,
         )
 
-    def _reserve(self, organization: str, cost: Cost, clamp_to: int) -> Reservation | Refusal:
-        return self._ledger.reserve(
-            organization, cost.prompt_tokens, cost.completion_tokens, self.clock(), clamp_to
+    def _reserve_least(self, organization: str, cost: Cost) -> Reservation | Refusal:
+        """Reserve what is left, if it will do."""
+        return self.ledger.reserve(
+            organization,
+            cost.prompt_tokens,
+            cost.completion_tokens,
+            self.clock(),
+            cost.least_tokens,
         )
 
     async def _count(self, wanted: Wanted) -> int | None:
@@ -307,15 +354,6 @@ class Metering:
         finally:
             lease.release()
 
-    def settle(self, meter: Meter, usage: Usage, told_prompt_tokens: int) -> None:
-        """Charge `usage`, and learn from what the engine told of the prompt."""
-        self._ledger.settle(meter.reservation, usage, self.clock())
-        self._frames.learn(meter.wanted.model, meter.cost.prompt_tokens, told_prompt_tokens)
-
-    def release(self, meter: Meter) -> None:
-        """Charge nothing."""
-        self._ledger.release(meter.reservation, self.clock())
-
     def note_silent(self, service: str) -> None:
         """Say, once a service, that its tokens are counted by events."""
         if service not in self._silent:
@@ -325,12 +363,7 @@ class Metering:
     def rate_lines(self, organization: str) -> bytes:
         """The `x-ratelimit-*` header lines of an organization; nothing for what has no limit."""
         now = self.clock()
-        tightest = self._ledger.tightest(organization, now)
-        lines = b""
-        for form, window in ((_REQUEST_LINES, tightest.requests), (_TOKEN_LINES, tightest.tokens)):
-            if window is not None:
-                lines += form % (window.limit, window.remaining, window.resets_at - now)
-        return lines
+        return lines_of(self.ledger.tightest(organization, now), now)
 
     def _refused(self, organization: str, refusal: Refusal) -> InsufficientQuota:
         when = f"{refusal.kind} a {refusal.period}"
@@ -340,19 +373,6 @@ class Metering:
             f"{refusal.requested} needed for this one. It ends at {_utc(refusal.resets_at)}.",
             retry_after_s=refusal.retry_after_s(self.clock()),
         )
-
-
-def _lines_of(kind: bytes) -> bytes:
-    """The three lines of a kind, to be filled with limit, remaining and seconds until the reset."""
-    return (
-        b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\n"
-        b"x-ratelimit-reset-%b: %%ds\r\n"
-    ) % (kind, kind, kind)
-
-
-_REQUEST_LINES = _lines_of(b"requests")
-_TOKEN_LINES = _lines_of(b"tokens")
-_BOTH_LINES = _REQUEST_LINES + _TOKEN_LINES
 
 
 def _utc(seconds: float) -> str:

@@ -10,11 +10,11 @@ from router.access.identity import Identity
 from router.config.settings import ServerSettings
 from router.errors import ModelNotAllowed, RouterError
 from router.fleet.fleet import Fleet
-from router.metrics import Metrics
 from router.proxy.admit import Entry, Wanted, read
 from router.proxy.exchange import Call, Exchange
 from router.proxy.forward import Forwarder
 from router.proxy.meter import Metering, Unmetered
+from router.proxy.quota_notices import QuotaNotices
 
 _UNMETERED = Unmetered()
 
@@ -23,6 +23,7 @@ class Pipeline:
     """Takes one exchange from its head to its end: enter, read, admit, forward.
 
     Args:
+        notices: told of every refusal of an organization's request.
         closed: why nothing new is taken; None while it is.
         limits: the server's settings in force.
     """
@@ -33,8 +34,8 @@ class Pipeline:
         fleet: Fleet,
         metering: Metering,
         forwarder: Forwarder,
-        metrics: Metrics,
         *,
+        notices: QuotaNotices,
         closed: Callable[[], RouterError | None],
         limits: Callable[[], ServerSettings],
     ) -> None:
@@ -42,7 +43,7 @@ class Pipeline:
         self._fleet = fleet
         self._metering = metering
         self._forwarder = forwarder
-        self._metrics = metrics
+        self._notices = notices
         self._closed = closed
         self._limits = limits
 
@@ -56,7 +57,10 @@ class Pipeline:
         if closed is not None:
             raise closed
         return self._door.enter(
-            exchange.client, exchange.header(b"authorization"), exchange.header(b"x-api-key")
+            exchange.client,
+            exchange.header(b"authorization"),
+            exchange.header(b"x-api-key"),
+            exchange.badge,
         )
 
     def serve(self, exchange: Exchange, entry: Entry, identity: Identity) -> None:
@@ -64,6 +68,7 @@ class Pipeline:
         organization = identity.organization
         try:
             wanted = read(entry, exchange, self._fleet.catalog)
+            exchange.model = wanted.model
             if not identity.allows(wanted.model):
                 raise ModelNotAllowed(
                     f"This key may not use the model `{wanted.model}`.", param="model"
@@ -109,12 +114,14 @@ class Pipeline:
             meter,
             identity.organization or "",
             identity.priority,
+            identity.key_id,
+            exchange.noted.get(b"traceparent"),
         )
         self._forwarder.forward(exchange, call, self.refuse)
 
     def refuse(self, exchange: Exchange, error: RouterError, organization: str | None) -> None:
-        """Answer with an error of the router's own, and count it."""
-        self._metrics.rejections[error.code] += 1
+        """Answer with an error of the router's own."""
         if organization:
             exchange.rate_lines = self._metering.rate_lines(organization)
+            self._notices.note(organization, error)
         exchange.refuse(error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 
 from router.errors import (
@@ -53,6 +54,7 @@ class Relay:
         sent: monotonic time at which the call was sent; 0.0 before.
         first_byte: monotonic time of the body's first byte; 0.0 before.
         body_bytes: of the answer so far.
+        counted: it has been told of.
     """
 
     # What most attempts never change costs them nothing here.
@@ -64,6 +66,7 @@ class Relay:
     sent = 0.0
     first_byte = 0.0
     body_bytes = 0
+    counted = False
     _connection: UpstreamConnection | None = None
     _error: UpstreamError | None = None
     _latest = 0.0
@@ -285,8 +288,15 @@ class Relay:
     def abandon(self) -> None:
         """End the attempt because the client is gone, or because of a fault; idempotent."""
         if self.outcome is None:
+            connection = self._connection
+            if connection is not None and self.sent:
+                connection.on_closed = partial(self._released, monotonic())
             self._abort_upstream()
             self._close(Outcome.CLIENT_GONE)
+
+    def _released(self, left_at: float) -> None:
+        """The engine has been told to stop: its connection is closed."""
+        self.service.cells.abort_release.observe(monotonic() - left_at)
 
     def _fail(self, error: UpstreamError) -> None:
         self._error = error

@@ -52,7 +52,10 @@ class Sweeper:
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
-            await asyncio.sleep(period(self._settings()))
+            wait_s = period(self._settings())
+            due = monotonic() + wait_s
+            await asyncio.sleep(wait_s)
+            self._metrics.loop_lag.observe(max(0.0, monotonic() - due))
             try:
                 self.sweep(monotonic())
             except Exception as error:  # noqa: BLE001 - without the sweep no timeout holds

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol, cast
@@ -94,11 +94,13 @@ class UpstreamConnection(asyncio.Protocol):
     Attributes:
         reused: it has carried an exchange before this one.
         idle_since: monotonic time of its latest end of an exchange.
+        on_closed: called once when it has closed; None: nobody wants to know.
     """
 
     __slots__ = (
-        "_complete", "_eof_ends_body", "_head", "_head_bytes", "_headers", "_listener", "_parser",
-        "_paused", "_pieces", "_pool", "_reason", "_reusable", "_transport", "idle_since", "reused",
+        "_complete", "_eof_ends_body", "_framing_left", "_head", "_head_bytes", "_headers",
+        "_listener", "_parser", "_paused", "_pieces", "_pool", "_reason", "_reusable", "_transport",
+        "idle_since", "on_closed", "reused",
     )  # fmt: skip
 
     def __init__(self, pool: UpstreamPool) -> None:
@@ -110,6 +112,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._head: Head | None = None
         self._head_bytes = 0
+        self._framing_left = 0
         self._pieces: list[bytes] = []
         self._complete = False
         self._reusable = True
@@ -117,6 +120,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._paused = False
         self.reused = False
         self.idle_since = 0.0
+        self.on_closed: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self.is_closed else "busy" if self._listener else "idle"
@@ -141,7 +145,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._listener = listener
         self._complete = False
         self._eof_ends_body = False
-        self._head_bytes = _MAX_HEAD_BYTES
+        self._head_bytes = self._framing_left = _MAX_HEAD_BYTES
         if len(body) <= _JOIN_LIMIT_BYTES:
             self._transport.write(head + body)
         else:
@@ -178,6 +182,8 @@ class UpstreamConnection(asyncio.Protocol):
         """It ended: in time, where an exchange was complete or its body ends so, else not."""
         self._transport = None
         self._pool.forget(self)
+        if self.on_closed is not None:
+            self.on_closed()
         listener, self._listener = self._listener, None
         if listener is None:
             return
@@ -205,6 +211,8 @@ class UpstreamConnection(asyncio.Protocol):
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
             self._listener.on_data(body)
+        elif not self._complete and not self._head_bytes:
+            self._take_framing(len(data))
         if self._complete:
             self._end()
 
@@ -219,6 +227,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_bytes -= count
         if self._head_bytes <= 0:
             self._give_up(MalformedAnswer(f"a head of over {_MAX_HEAD_BYTES} bytes"))
+
+    def _take_framing(self, count: int) -> None:
+        """Bound what is neither head nor body: trailers, extensions of chunks."""
+        self._framing_left -= count
+        if self._framing_left <= 0:
+            self._give_up(MalformedAnswer(f"trailers of over {_MAX_HEAD_BYTES} bytes"))
 
     def _give_up(self, error: UpstreamError) -> None:
         listener = self._listener

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -120,13 +120,14 @@ class Daemon(Process):
         *,
         healthy: int | None = None,
         environment: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.config_path = folder / "backends.yaml"
         self._healthy = len(config.get("services", [])) if healthy is None else healthy
         self.write(config)
-        arguments = ["serve", "--config", str(self.config_path)]
+        arguments = ["serve", "--config", str(self.config_path), *options]
         super().__init__(arguments, folder / "daemon.log", environment or {})
 
     def write(self, config: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from router.config import ConfigurationError, Problem, Settings
 from router.config.snapshot import read_snapshot
+from router.events import EventLog, Severity
 from router.reload import Reloader
 
 
@@ -127,6 +128,31 @@ async def test_what_changed_is_logged(logs):
     assert log["event"] == "reloaded"
     assert log["changes"] == ["server.max_body_mb 32 -> 64"]
     assert log["generation"] == 2
+
+
+# -- what people are told ----------------------------------------------------------------------
+
+
+async def test_a_reload_is_an_event_with_its_first_changes():
+    events = EventLog()
+    async with Router(events=events).running() as router:
+        changed = {"max_body_mb": 64, "idle_timeout_s": 1, "header_timeout_s": 2}
+        await router.reload(settings(server={**changed, "body_timeout_s": 3}))
+    (event,) = events.since(0)
+    assert (event.kind, event.severity) == ("reload", Severity.INFO)
+    assert event.text.startswith("reloaded, generation 2: server.")
+    assert event.text.endswith("; and 1 more")
+
+
+async def test_a_refused_reload_is_an_event_with_its_reason():
+    events = EventLog()
+    async with Router(events=events).running() as router:
+        await router.reload(WRONG)
+        await router.reload(settings(server={"port": 9}))
+    problem, restart = events.since(0)
+    assert problem.severity is restart.severity is Severity.ERROR
+    assert problem.text.startswith("refused: backends.yaml:3")
+    assert restart.text.startswith("refused: server.port: needs a restart")
 
 
 # -- what is refused ---------------------------------------------------------------------------

@@ -19,7 +19,7 @@ class Keys:
     def __init__(self) -> None:
         self.asked: list[tuple] = []
 
-    def identify(self, authorization, x_api_key, now):
+    def identify(self, authorization, x_api_key, now, badge=None):
         self.asked.append((authorization, x_api_key, now))
         if authorization is None and x_api_key is None:
             raise MissingApiKey("none")

@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import Iterable
 
-from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from router.api import gauges
 from router.api.gauges import connection_gauges, fleet_gauges, ledger_gauges, storage_gauges
+from router.exposition import Family, rendered
 from router.fleet.load import EngineLoad
 from router.fleet.waiting import Ticket
 from router.ledger import Limits, MemoryLedger
@@ -18,10 +19,10 @@ from router.storage import StorageStatus
 from unit.fleet.fleet_fakes import UNHEALTHY, build, named, spec
 
 
-def read(families: Iterable[Metric]) -> dict[tuple[str, ...], float]:
+def read(families: Iterable[Family]) -> dict[tuple[str, ...], float]:
     """(name, label values) -> value; no sample twice."""
     found: dict[tuple[str, ...], float] = {}
-    for family in families:
+    for family in text_string_to_metric_families(rendered(families, openmetrics=False)):
         for sample in family.samples:
             key = (sample.name, *sample.labels.values())
             assert key not in found

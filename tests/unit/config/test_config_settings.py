@@ -29,6 +29,7 @@ CONTRACT: dict[str, Any] = {
         "admin_key_sha256": None, "header_timeout_s": 10, "body_timeout_s": 60,
         "max_connections": 8192, "request_timeout_s": 300, "idle_timeout_s": 120,
         "drain_timeout_s": 30, "max_body_mb": 32,
+        "max_body_memory_mb": 1024,  # the one that is not the contract's
     },
     "health": {
         "interval_s": 30, "timeout_s": 5, "unhealthy_after": 3, "healthy_after": 1,

@@ -107,7 +107,6 @@ def test_a_number_beyond_all_floats_is_not_an_accident():
         assert parse_load(b"vllm:num_requests_running 1e999\n") is None
 
 
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="each is finite, their sum is not")
 def test_nor_are_two_that_add_up_to_one():
     with contextlib.suppress(ValueError):
         parse_load(b'vllm:num_requests_running{engine="%d"} 1e308\n' * 2 % (0, 1))
@@ -118,7 +117,7 @@ def test_no_bytes_raise_but_as_a_bad_number_does(junk, value):
     try:
         parse_load(junk + b"\nvllm:num_requests_running " + value.replace(b"e", b"") + b"\n")
     except ValueError:
-        assert any(each in value for each in b".+-")
+        assert any(each in value for each in b".+-E")
 
 
 # -- progress ----------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from prometheus_client.exposition import generate_latest
 
 from router.api.gauges import fleet_gauges
 from unit.fleet.fleet_fakes import HEALTHY, UNHEALTHY, build, card, named, spec, state_of
@@ -108,7 +107,7 @@ def test_a_replaced_service_that_drains_gives_no_sample_twice():
     fleet._metrics.add_source(lambda: fleet_gauges(fleet))
     fleet.take("m")
     fleet.publish("yaml", [spec("a", url="http://other:1")])
-    lines = generate_latest(fleet._metrics.registry).decode().splitlines()
+    lines = fleet._metrics.text().splitlines()
     samples = [line.rpartition(" ")[0] for line in lines if line.startswith("router_")]
     assert len(samples) == len(set(samples))
 

@@ -111,6 +111,9 @@ class Answering:
         self.requests.append(exchange)
         self.reply(exchange)
 
+    def upgrade(self, exchange: ClientExchange) -> None:
+        """None: nobody here speaks another protocol."""
+
 
 def echo(exchange: ClientExchange) -> None:
     exchange.answer(200, "text/plain", f"{exchange.path} ".encode() + exchange.body)

@@ -10,6 +10,7 @@ from router.fleet.fleet import Fleet
 from router.fleet.service import Health
 from router.metrics import Metrics
 from router.model import ServiceSpec, ServiceState
+from router.proxy.account import Account
 from router.proxy.forward import Forwarder
 from router.proxy.meter import Unmetered
 from router.proxy.relay import Relay
@@ -134,8 +135,9 @@ class House:
     def __init__(self, *pools: Pool) -> None:
         names = "abcdef"[: len(pools)]
         self.pools = dict(zip(names, pools, strict=True))
+        self.metrics = Metrics("0")
         self.fleet = Fleet(
-            Metrics("0"),
+            self.metrics,
             policy=lambda free, _turn: free[0],
             aliases={},
             ejection=EjectionSettings(),
@@ -145,7 +147,11 @@ class House:
             self.fleet.set_health(service, Health(ServiceState.HEALTHY))
         self.suspects: list[str] = []
         self.forwarder = Forwarder(
-            self.fleet, self, self.limits, lambda s: self.suspects.append(s.name)
+            self.fleet,
+            self,
+            self.limits,
+            lambda s: self.suspects.append(s.name),
+            Account(self.metrics, None),
         )
         self.max_queue = 0
         self.exchange = FakeExchange()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unit.proxy.client_fakes import CHUNKED, GET, POST, Client, head
+from unit.proxy.client_fakes import CHUNKED, GET, POST, Client, echo, head, later
 
 IN_CHUNKS = head(b"transfer-encoding: chunked")
 
@@ -105,7 +105,6 @@ def test_the_name_of_the_coding_has_no_case(client):
     assert client.ask(sent)[0].body == b"/x hello"
 
 
-@pytest.mark.xfail(strict=True, reason="the connection stays where keep-alive was asked for")
 def test_chunks_in_http_1_0_close_the_connection(client):
     """RFC 9112, section 6.1: whoever passed it on may have framed it in another way."""
     lines = b"transfer-encoding: chunked\r\nconnection: keep-alive\r\n\r\n"
@@ -146,3 +145,72 @@ def test_extensions_of_a_chunk_are_bounded(client):
     client.send(IN_CHUNKS + b"5;a=")
     held(client, b"a" * 65536, 30)
     assert [answer.status for answer in client.got()] == [400]
+
+
+# -- the sum of all -------------------------------------------------------------------------------
+
+MIB = 1024 * 1024
+HALF = head(b"content-length: %d" % MIB)
+
+
+@pytest.fixture
+def narrow() -> Client:
+    """Takes bodies of 1 MiB, and no more than that of all together."""
+    client = Client(max_body_mb=1, max_body_memory_mb=1)
+    client.handler.reply = later
+    return client
+
+
+def test_bodies_that_are_too_large_together_are_shed_at_once(narrow):
+    narrow.send(HALF, b"x" * (MIB // 2))
+    narrow.connect()
+    (answer,) = narrow.ask(HALF, b"x" * (MIB // 2 + 1))
+    assert (answer.status, b'"overloaded"' in answer.body) == (503, True)
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_what_was_shed_takes_no_memory_from_the_others(narrow):
+    narrow.send(HALF, b"x" * (MIB // 2))
+    narrow.connect()
+    narrow.ask(HALF, b"x" * (MIB // 2 + 1))
+    assert narrow.downstream.body_bytes == MIB // 2
+
+
+def test_an_answer_gives_the_bodys_memory_back(narrow):
+    narrow.send(HALF, b"x" * MIB)
+    assert narrow.downstream.body_bytes == MIB
+    echo(narrow.handler.requests[0])
+    assert narrow.downstream.body_bytes == 0
+
+
+@pytest.mark.parametrize("size", [MIB, MIB // 2], ids=["whole", "half"])
+def test_a_client_that_leaves_gives_the_bodys_memory_back(narrow, size):
+    narrow.send(HALF, b"x" * size)
+    narrow.leave()
+    assert narrow.downstream.body_bytes == 0
+
+
+def test_requests_behind_an_answer_that_closes_give_their_memory_back(narrow):
+    first = head(b"content-length: 2", b"connection: close") + b"{}"
+    narrow.handler.reply = echo
+    narrow.ask(POST + first + POST)
+    assert narrow.downstream.body_bytes == 0
+
+
+@given(
+    kinds=st.lists(st.sampled_from(["whole", "half", "long", "bad"]), min_size=1, max_size=6),
+    leaves=st.booleans(),
+)
+def test_whatever_clients_send_nothing_is_counted_when_they_have_gone(kinds, leaves):
+    pieces = {
+        "whole": POST,
+        "half": HALF + b"x" * 1000,
+        "long": IN_CHUNKS + chunked(b"x" * (MIB + 1)) + b"0\r\n\r\n",
+        "bad": head(b"content-length: 9") + b"x" * 9 + b"\x00\x00",
+    }
+    client = Client(max_body_mb=1, max_body_memory_mb=1)
+    if leaves:
+        client.handler.reply = later
+    client.ask(*(pieces[kind] for kind in kinds))
+    client.leave()
+    assert client.downstream.body_bytes == 0

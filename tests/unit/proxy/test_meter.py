@@ -135,7 +135,6 @@ async def test_an_answer_that_could_only_be_fetched_later_is_refused(house_of):
         await house_of(5000).open("/v1/responses", input="x", background="true")
 
 
-@pytest.mark.xfail(strict=True, reason="`background` is refused on every path")
 async def test_the_same_name_on_another_path_is_no_matter(house_of):
     """The engine ignores unknown fields there."""
     await house_of(5000).chat(background=True, max_tokens=7)
@@ -189,7 +188,6 @@ async def test_who_has_a_limit_of_one_kind_alone_is_told_of_that(house_of):
     }  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="what is left of the requests is not kept from below 0")
 async def test_less_than_nothing_is_never_left(house_of):
     """After a reload that lowered the limits."""
     house = house_of(5000)
@@ -200,7 +198,6 @@ async def test_less_than_nothing_is_never_left(house_of):
     assert lines[b"x-ratelimit-remaining-requests"] == b"0"
 
 
-@pytest.mark.xfail(strict=True, reason="the windows of yesterday's reservation are told")
 async def test_an_answer_after_midnight_is_told_of_the_new_day(house_of):
     house = house_of(5000)
     house.ledger.configure({"acme": Limits(5000, 9000, 10)})

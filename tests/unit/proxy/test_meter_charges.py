@@ -72,7 +72,6 @@ async def test_usage_is_asked_for_however_the_client_writes_its_flag(house_of, g
     assert asked == {"include_usage": True, "continuous_usage_stats": True}
 
 
-@pytest.mark.xfail(strict=True, reason="0.0 and 1.0 are flags for the engine, not for the router")
 @pytest.mark.parametrize("given", [0.0, 1.0])
 async def test_usage_is_asked_for_though_the_flag_is_a_float(house_of, given):
     _, asked = await stream_of(house_of(5000), stream_options={"include_usage": given})

@@ -1,11 +1,14 @@
-"""CPU time that keys and an exact quota add to a request and to an event.
+"""CPU time that a part of the router adds to a request and to an event.
 
-    python -m bench.quota_cost             nine rounds, about two minutes
-    python -m bench.quota_cost --quick     one short round: does everything work?
+    python -m bench.added_cost             keys and an exact quota: nine rounds, about two minutes
+    python -m bench.added_cost --of log    the access log
+    python -m bench.added_cost --quick     one short round: does everything work?
 
-Two routers share core 1, one that serves everybody and one that asks for a key, counts the
-organization's tokens in a database on disk and tells what is left. Both get the same load in every
-round, in an order that changes; what counts is the median of the rounds' own differences.
+Two routers share core 1, one without the part and one with it: a router that serves everybody, and
+one that asks for a key, counts the organization's tokens in a database on disk and tells what is
+left; or a router without an access log, and one that writes a line a request to a file. Both get
+the same load in every round, in an order that changes; what counts is the median of the rounds' own
+differences.
 """
 
 import argparse
@@ -33,9 +36,9 @@ from bench.targets import (
     free_port,
 )
 
-PLAIN, METERED = "open", "keys+quota"
-KEY = "bench"  # what the load generator sends, see wire.chat_request
-MARK_US = 6.0
+PLAIN = "without"
+KEYS, LOG = "keys", "log"
+MARKS_US = {KEYS: 6.0}
 ORGANIZATION = """\
 organizations:
   - id: bench
@@ -54,13 +57,14 @@ class RouterPair(Testbed):
         self._root = folder
 
     def start(self, name: str) -> Target:
-        """Start the router called `open` or `keys+quota`."""
+        """Start the router called `without`, or as the part that it has."""
         port = free_port()
         folder = self._root / name
         folder.mkdir()
         config = folder / "backends.yaml"
-        config.write_text(self._config(port, with_keys=name == METERED))
+        config.write_text(self._config(port, with_keys=name == KEYS))
         command = [sys.executable, "-m", "router", "serve", "--config", str(config)]
+        command.append("--access-log" if name == LOG else "--no-access-log")
         child = self._spawn(name, [*command, "--state-dir", str(folder)], PROXY_CORE)
         child.wait_until(port, "/health")
         return Target(name, [port], family(child.pid))
@@ -70,16 +74,16 @@ class RouterPair(Testbed):
             f"  - {{name: bench-{index}, url: 'http://127.0.0.1:{p}', models: [{wire.MODEL}]}}"
             for index, p in enumerate(self.backend_ports)
         )
-        digest = hashlib.sha256(KEY.encode()).hexdigest()
+        digest = hashlib.sha256(wire.KEY.encode()).hexdigest()
         keys = ORGANIZATION.format(digest=digest) if with_keys else ""
         return ROUTER_CONFIG.format(port=port, services=services) + keys
 
 
-def differences(rows: Sequence[Measurement], mode: str) -> list[float]:
-    """Microseconds a unit of work that the keys add, round by round."""
+def differences(rows: Sequence[Measurement], mode: str, part: str) -> list[float]:
+    """Microseconds a unit of work that the part adds, round by round."""
     cost = {(row.round, row.target): row.proxy_us for row in rows if row.mode == mode}
     rounds = sorted({round_ for round_, _ in cost})
-    return [cost[each, METERED] - cost[each, PLAIN] for each in rounds]
+    return [cost[each, part] - cost[each, PLAIN] for each in rounds]
 
 
 def collect(plan: Plan, folder: Path) -> list[Measurement]:
@@ -99,24 +103,25 @@ def collect(plan: Plan, folder: Path) -> list[Measurement]:
     return rows
 
 
-def tell(rows: Sequence[Measurement], modes: Sequence[str]) -> None:
+def tell(rows: Sequence[Measurement], modes: Sequence[str], part: str) -> None:
     """Print the medians and what lies between them."""
     for mode in modes:
         cost = {
             name: median(row.proxy_us for row in rows if (row.mode, row.target) == (mode, name))
-            for name in (PLAIN, METERED)
+            for name in (PLAIN, part)
         }
-        added = differences(rows, mode)
+        added = differences(rows, mode, part)
         print(
-            f"{mode}: {cost[PLAIN]:.1f} -> {cost[METERED]:.1f} CPU µs a {UNITS[mode]},"
+            f"{part}, {mode}: {cost[PLAIN]:.1f} -> {cost[part]:.1f} CPU µs a {UNITS[mode]},"
             f" {median(added):+.1f} (rounds {min(added):+.1f} to {max(added):+.1f})"
-            + (f"; mark: {MARK_US:+.0f}" if mode == "unary" else "")
+            + (f"; mark: {MARKS_US[part]:+.0f}" if mode == "unary" and part in MARKS_US else "")
         )
 
 
 def main() -> int:
     """Exit status: 0 measured, 1 a wrong answer or a process that did not start."""
-    parser = argparse.ArgumentParser(prog="python -m bench.quota_cost")
+    parser = argparse.ArgumentParser(prog="python -m bench.added_cost")
+    parser.add_argument("--of", choices=[KEYS, LOG], default=KEYS, help="the part")
     parser.add_argument("--modes", default="unary,stream", help="of unary, stream and closed")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one window")
@@ -124,7 +129,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one round of one second")
     args = parser.parse_args()
     plan = Plan(
-        targets=[PLAIN, METERED],
+        targets=[PLAIN, args.of],
         modes=args.modes.split(","),
         rounds=1 if args.quick else args.rounds,
         seconds=1.0 if args.quick else args.seconds,
@@ -141,7 +146,7 @@ def main() -> int:
         except (LoadError, StartError) as error:
             print(f"FAILED: {error}", file=sys.stderr)
             return 1
-    tell(rows, plan.modes)
+    tell(rows, plan.modes, args.of)
     return 0
 
 

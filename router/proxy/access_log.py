@@ -1,0 +1,209 @@
+"""One line a request, for whoever asks tomorrow what happened: written off the hot path.
+
+Lines are made of the samples that requests leave behind anyway, many at a time, and written by a
+thread of their own. Never in a line: content, keys, addresses.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from typing import BinaryIO, Literal
+
+import msgspec
+
+from router.metrics import LAST, Sample
+
+Form = Literal["json", "console"]
+_MAX_WAITING_BYTES = 8 * 1024 * 1024
+_CLOSE_S = 2.0
+
+
+class Line(msgspec.Struct, omit_defaults=True, tag_field="event", tag="request"):
+    """What is told of one request. Times are milliseconds, sizes bytes of bodies.
+
+    Attributes:
+        time: when it ended, RFC 3339 in UTC.
+        id: the request's, as in `x-request-id`.
+        path: kind of the inference path; empty for other paths.
+        outcome: `whole`, `client_gone`, `slow_client`, `upstream_broke`, `shut_down`, `refused`.
+        status: as sent to the client; 0 where nothing was.
+        code: of the router's own error.
+        prompt_tokens, completion_tokens: as charged; as told by the engine where nobody pays.
+        traceparent: the client's own, W3C Trace Context.
+    """
+
+    time: str
+    id: str
+    path: str
+    outcome: str
+    status: int
+    total_ms: float
+    code: str = ""
+    organization: str = ""
+    key: str = ""
+    model: str = ""
+    service: str = ""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    queue_ms: float = 0.0
+    connect_ms: float = 0.0
+    ttft_ms: float | None = None
+    traceparent: str = ""
+
+    @property
+    def is_success(self) -> bool:
+        """The client got a whole answer that is no error."""
+        return self.outcome == "whole" and self.status < 400
+
+
+class LineWriter:
+    """A thread that writes; what it cannot keep up with is dropped and counted.
+
+    Args:
+        stream: where to; unbuffered.
+
+    Attributes:
+        dropped: lines that were not written, since the start.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._queue: SimpleQueue[tuple[bytes, int] | None] = SimpleQueue()
+        self._waiting = 0
+        self._lock = threading.Lock()
+        self.dropped = 0
+        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
+        self._thread.start()
+
+    def put(self, data: bytes, count: int) -> None:
+        """Have `count` lines written; does not wait."""
+        with self._lock:
+            if self._waiting + len(data) > _MAX_WAITING_BYTES:
+                self.dropped += count
+                return
+            self._waiting += len(data)
+        self._queue.put((data, count))
+
+    def close(self) -> None:
+        """Write what waits, for a moment, and end."""
+        self._queue.put(None)
+        self._thread.join(_CLOSE_S)
+
+    def _run(self) -> None:
+        while (job := self._queue.get()) is not None:
+            data, count = job
+            try:
+                self._stream.write(data)
+                self._stream.flush()
+            except (OSError, ValueError):  # a pipe without a reader, a file that is closed
+                with self._lock:
+                    self.dropped += count
+            with self._lock:
+                self._waiting -= len(data)
+
+
+class AccessLog:
+    """Makes the lines.
+
+    Args:
+        writer: writes them.
+        form: one JSON object a line, or columns for people.
+        share: of the successful requests that get a line, 0 to 1; all others always do.
+        chance: gives 0 to 1, for the share.
+    """
+
+    def __init__(
+        self,
+        writer: LineWriter,
+        form: Form,
+        share: float = 1.0,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._writer = writer
+        self._render = _as_json if form == "json" else _as_columns
+        self._share = share
+        self._chance = chance
+
+    @property
+    def dropped(self) -> int:
+        """Lines that could not be written."""
+        return self._writer.dropped
+
+    def take(self, service: str, samples: Sequence[Sample]) -> None:
+        """Tell of the requests among these attempts: those that were the last of their request."""
+        epoch = time.time() - time.monotonic()
+        self._write([_line(service, each, epoch) for each in samples if each[LAST]])
+
+    def add(self, line: Line) -> None:
+        """Tell of a request that no service answered."""
+        self._write([line])
+
+    def close(self) -> None:
+        """Write what waits, and end."""
+        self._writer.close()
+
+    def _write(self, lines: list[Line]) -> None:
+        told = [line for line in lines if self._is_told(line)]
+        if told:
+            self._writer.put(b"".join(map(self._render, told)), len(told))
+
+    def _is_told(self, line: Line) -> bool:
+        return self._share >= 1 or not line.is_success or self._chance() < self._share
+
+
+def moment(seconds: float) -> str:
+    """RFC 3339 in UTC, to the millisecond; `seconds` since the epoch."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def _line(service: str, sample: Sample, epoch: float) -> Line:
+    """The line of a request's last attempt; `epoch` is the monotonic clock's zero."""
+    (
+        ended, (path, status), _, _, _, _, _, duration, first, queued, _, asked, answered, prompt,
+        completion, model, organization, connected, _, request_id, key_id, outcome, charged, trace,
+    ) = sample  # fmt: skip
+    return Line(
+        moment(epoch + ended),
+        request_id.decode("latin-1"),
+        path,
+        outcome,
+        status if first >= 0 else 0,
+        _ms(duration),
+        organization=organization,
+        key=key_id or "",
+        model=model,
+        service=service,
+        bytes_in=asked,
+        bytes_out=answered,
+        prompt_tokens=prompt if charged is None else charged.prompt_tokens,
+        completion_tokens=completion if charged is None else charged.completion_tokens,
+        queue_ms=_ms(queued),
+        connect_ms=_ms(connected),
+        ttft_ms=_ms(first) if first >= 0 else None,
+        traceparent=trace.decode("latin-1") if trace is not None else "",
+    )
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1e3, 3)
+
+
+def _as_json(line: Line) -> bytes:
+    return msgspec.json.encode(line) + b"\n"
+
+
+def _as_columns(line: Line) -> bytes:
+    who = f"{line.organization or 'anonymous'}{'/' + line.key if line.key else ''}"
+    ttft = "" if line.ttft_ms is None else f" ttft {line.ttft_ms:.0f} ms"
+    return (
+        f"{line.time} {line.status or '---'} {line.code or line.outcome:<14} {line.path or '-'}"
+        f" {line.model or '-'} -> {line.service or '-'} {line.total_ms:.0f} ms{ttft}"
+        f" tokens {line.prompt_tokens}+{line.completion_tokens} {who} {line.id}\n"
+    ).encode()

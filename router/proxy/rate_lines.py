@@ -1,0 +1,79 @@
+"""The `x-ratelimit-*` header lines: what is left of an organization's tightest windows."""
+
+from __future__ import annotations
+
+from router.ledger import Tightest
+from router.ledger.accounts import NO_LIMIT, Counter, WindowSet
+
+_MAX_KEPT = 1024
+
+
+def lines_of(tightest: Tightest, now: float) -> bytes:
+    """Three lines for each kind that has a limit, each ended by CRLF."""
+    lines = b""
+    for form, window in ((_REQUEST_LINES, tightest.requests), (_TOKEN_LINES, tightest.tokens)):
+        if window is not None:
+            lines += form % (window.limit, window.remaining, max(0, window.resets_at - now))
+    return lines
+
+
+class RateLines:
+    """The same lines for every answer, where both kinds have a limit: only two numbers change.
+
+    The rest is kept for a second at a time.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[WindowSet, tuple[int, int, int, bytes]] = {}
+
+    def tell(self, windows: WindowSet, now: float) -> bytes:
+        """All six lines; nothing where a kind has no limit or the day has ended, see `lines_of`."""
+        tokens, month, requests = windows.day_tokens, windows.month_tokens, windows.day_requests
+        tokens_left = tokens.limit - tokens.used - tokens.reserved
+        left_of_month = month.limit - month.used - month.reserved
+        if left_of_month < tokens_left:
+            tokens, tokens_left = month, left_of_month
+        requests_left = requests.limit - requests.used - requests.reserved
+        kept = self._kept.get(windows)
+        second = int(now)
+        if (
+            kept is None
+            or kept[0] != second
+            or kept[1] != tokens.limit
+            or kept[2] != requests.limit
+        ):
+            if NO_LIMIT in {tokens.limit, requests.limit} or now >= windows.end:
+                return b""
+            kept = self._keep(windows, tokens, requests, second)
+        return kept[3] % (
+            requests_left if requests_left > 0 else 0,  # noqa: FURB136 - the hot path
+            tokens_left if tokens_left > 0 else 0,  # noqa: FURB136
+        )
+
+    def _keep(
+        self, windows: WindowSet, tokens: Counter, requests: Counter, second: int
+    ) -> tuple[int, int, int, bytes]:
+        if len(self._kept) >= _MAX_KEPT:
+            self._kept.clear()
+        form = _BOTH_LINES % (
+            requests.limit,
+            max(0, requests.end - second),
+            tokens.limit,
+            max(0, tokens.end - second),
+        )
+        kept = self._kept[windows] = second, tokens.limit, requests.limit, form
+        return kept
+
+
+def _form(kind: bytes, left: bytes = b"%d") -> bytes:
+    """The three lines of a kind, to be filled with limit, remaining and seconds until the reset."""
+    return (
+        b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %b\r\n"
+        b"x-ratelimit-reset-%b: %%ds\r\n"
+    ) % (kind, kind, left, kind)
+
+
+_REQUEST_LINES = _form(b"requests")
+_TOKEN_LINES = _form(b"tokens")
+# To be filled twice: first with what holds for a second, then with what is left.
+_BOTH_LINES = _form(b"requests", b"%%d") + _form(b"tokens", b"%%d")
