@@ -132,6 +132,7 @@ def _print_how(console: Console, url: str) -> None:
       print(chunk.choices[0].delta.content or "", end="", flush=True)
 
 [bold]Look at[/]
+  {url}/dashboard
   {url}/health    {url}/services    {url}/stats    {url}/metrics
 
 Ctrl-C ends all of it.""",

@@ -21,7 +21,8 @@ from router.proxy.headers import request_id
 if TYPE_CHECKING:
     from router.access.identity import Identity
     from router.proxy.admit import Entry
-    from router.proxy.downstream import ClientConnection, Downstream
+    from router.proxy.connection import ClientConnection
+    from router.proxy.downstream import Downstream
 
 _log = get_logger("router.proxy")
 _NO_BODY = frozenset({204, 304})

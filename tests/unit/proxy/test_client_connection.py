@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from router.errors import BadRequest
-from router.proxy.downstream import ClientConnection
+from router.proxy.connection import ClientConnection
 from unit.proxy.client_fakes import (
     BODY_TO_COME,
     CHUNKED,
