@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache, partial
 from itertools import compress
 from math import inf
@@ -34,6 +34,7 @@ FINE_SECONDS = (
 
 _FOLD_AT = 512
 _MAX_ORGANIZATIONS = 200
+_MAX_GONE_SERVICES = 256
 OTHERS = "other"
 """Stands for every organization past the first 200."""
 _STATUS_CLASS = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
@@ -306,6 +307,7 @@ class Metrics:
     def __init__(self, version: str) -> None:
         self._version = version
         self._services: dict[str, ServiceCells] = {}
+        self._gone: dict[str, None] = {}
         self._organizations: dict[str, OrganizationCells] = {}
         self._sample_listeners: list[Callable[[str, list[Sample]], None]] = []
         self.loop_lag = Histogram(FINE_SECONDS)
@@ -316,11 +318,22 @@ class Metrics:
         PlatformCollector(registry=self._process)
 
     def service(self, name: str) -> ServiceCells:
-        """The cells of the service `name`; kept over a removal, so that counters never fall."""
+        """The cells of the service `name`; kept over a removal, so that counters do not fall."""
         cells = self._services.get(name)
         if cells is None:
             cells = self._services[name] = ServiceCells(partial(self._folded, name))
         return cells
+
+    def retain(self, present: Collection[str]) -> None:
+        """Drop the cells of the services that have been gone longest, past the last 256 of them."""
+        for name in self._services:
+            if name in present:
+                self._gone.pop(name, None)
+            else:
+                self._gone.setdefault(name)
+        while len(self._gone) > _MAX_GONE_SERVICES:
+            oldest = next(iter(self._gone))
+            del self._gone[oldest], self._services[oldest]
 
     def on_samples(self, listener: Callable[[str, list[Sample]], None]) -> None:
         """Have `listener` given every sample, with its service, many at a time."""

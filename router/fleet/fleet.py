@@ -151,6 +151,7 @@ class Fleet:
                 _log.info("service_added", service=name, url=spec.url, source=spec.source)
             else:
                 service.apply(spec)
+        self._metrics.retain({each.name for each in self.services})
         self._rebuild()
         for listener in self._change_listeners:
             listener()

@@ -135,6 +135,11 @@ class Reservation:
         self.clamped = clamped
         self.touched_at = now
 
+    @property
+    def organization(self) -> str:
+        """Who pays."""
+        return self.windows.day_tokens.organization
+
     def progress(self, prompt_tokens: int, completion_tokens: int) -> None:
         """Note the last usage seen: totals so far, charged if nothing better is ever known."""
         self.seen_prompt_tokens = prompt_tokens
@@ -143,7 +148,7 @@ class Reservation:
     def __repr__(self) -> str:
         state = "open" if self.open else "ended"
         return (
-            f"<Reservation {state}, organization={self.windows.day_tokens.organization!r},"
+            f"<Reservation {state}, organization={self.organization!r},"
             f" prompt_tokens={self.prompt_tokens},"
             f" granted_completion_tokens={self.granted_completion_tokens},"
             f" seen={self.seen_prompt_tokens}+{self.seen_completion_tokens}>"

@@ -27,7 +27,7 @@ class Line(msgspec.Struct, omit_defaults=True, tag_field="event", tag="request")
     """What is told of one request. Times are milliseconds, sizes bytes of bodies.
 
     Attributes:
-        time: when it ended, RFC 3339 in UTC.
+        timestamp: when it ended, RFC 3339 in UTC.
         id: the request's, as in `x-request-id`.
         path: kind of the inference path; empty for other paths.
         outcome: `whole`, `client_gone`, `slow_client`, `upstream_broke`, `shut_down`, `refused`.
@@ -37,7 +37,7 @@ class Line(msgspec.Struct, omit_defaults=True, tag_field="event", tag="request")
         traceparent: the client's own, W3C Trace Context.
     """
 
-    time: str
+    timestamp: str
     id: str
     path: str
     outcome: str
@@ -202,8 +202,9 @@ def _as_json(line: Line) -> bytes:
 def _as_columns(line: Line) -> bytes:
     who = f"{line.organization or 'anonymous'}{'/' + line.key if line.key else ''}"
     ttft = "" if line.ttft_ms is None else f" ttft {line.ttft_ms:.0f} ms"
+    told = line.code or line.outcome
     return (
-        f"{line.time} {line.status or '---'} {line.code or line.outcome:<14} {line.path or '-'}"
+        f"{line.timestamp} {line.status or '---'} {told:<14} {line.path or '-'}"
         f" {line.model or '-'} -> {line.service or '-'} {line.total_ms:.0f} ms{ttft}"
         f" tokens {line.prompt_tokens}+{line.completion_tokens} {who} {line.id}\n"
     ).encode()

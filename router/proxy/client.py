@@ -103,18 +103,23 @@ class ClientExchange:
 
     def _drop(self) -> None:
         self.let_go()
-        self._body = b""
+        self.forget_body()
 
     def let_go(self) -> None:
-        """Count the body no longer: with its exchange it goes."""
+        """Count the body no longer: its request has ended."""
         self._downstream.body_bytes -= self._size
         self._size = 0
 
     @property
     def body(self) -> bytes:
-        """The whole body."""
-        body = self._body
-        return body if isinstance(body, bytes) else bytes(body)
+        """The whole body, until `forget_body`."""
+        if not isinstance(self._body, bytes):
+            self._body = bytes(self._body)
+        return self._body
+
+    def forget_body(self) -> None:
+        """Keep the body no longer: who needs it has it, perhaps in another form."""
+        self._body = b""
 
     @property
     def badge(self) -> Badge:

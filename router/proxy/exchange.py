@@ -69,7 +69,10 @@ class Exchange(Protocol):
 
     @property
     def body(self) -> bytes:
-        """The whole body."""
+        """The whole body, until `forget_body`."""
+
+    def forget_body(self) -> None:
+        """Keep the body no longer: a call has it, perhaps in another form."""
 
     def header(self, name: bytes) -> str | None:
         """A header that the router reads itself; None where it is not there."""

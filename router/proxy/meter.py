@@ -117,27 +117,27 @@ class Meter(Unmetered):
 
     Args:
         metering: that it belongs to.
-        organization: who pays.
-        wanted: the request.
+        model: full name of what is asked for.
+        size: of the request's body in bytes; the body itself is not kept.
         cost: the most it may cost.
         reservation: what the ledger holds for it.
     """
 
     __slots__ = (
-        "_asked", "charged", "cost", "metering", "organization", "reservation", "wanted",
+        "_asked", "charged", "cost", "metering", "model", "reservation", "size",
     )  # fmt: skip
 
     def __init__(
         self,
         metering: Metering,
-        organization: str,
-        wanted: Wanted,
+        model: str,
+        size: int,
         cost: Cost,
         reservation: Reservation,
     ) -> None:
         self.metering = metering
-        self.organization = organization
-        self.wanted = wanted
+        self.model = model
+        self.size = size
         self.cost = cost
         self.reservation = reservation
         self.changes = _NO_CHANGES
@@ -149,13 +149,14 @@ class Meter(Unmetered):
         """Tokens it may cost."""
         return self.cost.prompt_tokens + self.cost.completion_tokens
 
-    def prepare(self) -> None:
+    def prepare(self, wanted: Wanted) -> None:
         """Settle what the engine must be told beyond the client's own words."""
         if self.reservation.clamped or self.cost.must_limit:
             self.limit_answer()
-        wanted = self.wanted
         if wanted.path.tells_usage and wanted.fields.streams:
-            self.ask_for_usage(continuous=self.reservation.windows.limits_tokens)
+            self.ask_for_usage(
+                wanted.fields.stream_options, continuous=self.reservation.windows.limits_tokens
+            )
 
     def limit_answer(self) -> None:
         """Have the engine stop where the reservation ends, as it would not by itself."""
@@ -165,9 +166,8 @@ class Meter(Unmetered):
             each = reservation.granted_completion_tokens // cost.choices
             self.changes = {cost.limit_field: max(1, each)}
 
-    def ask_for_usage(self, *, continuous: bool) -> None:
-        """Have a chat or completions stream tell its usage."""
-        raw = self.wanted.fields.stream_options
+    def ask_for_usage(self, raw: msgspec.Raw, *, continuous: bool) -> None:
+        """Have a chat or completions stream tell its usage; `raw` is what the client asks for."""
         try:
             told = _decode_options(raw) or _StreamOptions()
         except msgspec.ValidationError:
@@ -198,7 +198,7 @@ class Meter(Unmetered):
         """What is left of the organization's tightest windows."""
         metering = self.metering
         lines = metering.lines.tell(self.reservation.windows, metering.clock())
-        return lines or metering.rate_lines(self.organization)
+        return lines or metering.rate_lines(self.reservation.organization)
 
     def progress(self, tap: Tap) -> None:
         """Note what an answer has cost so far, in case the router does not live to its end."""
@@ -213,7 +213,7 @@ class Meter(Unmetered):
             return
         usage = answered.tap.usage
         if usage.prompt_tokens > self.cost.prompt_tokens:
-            metering.frames.learn(self.wanted.model, self.cost.prompt_tokens, usage.prompt_tokens)
+            metering.frames.learn(self.model, self.cost.prompt_tokens, usage.prompt_tokens)
         if not usage.prompt_tokens or not answered.is_whole:
             usage = self._used(answered, answered.tap)
         if metering.ledger.settle(self.reservation, usage, metering.clock()):
@@ -227,7 +227,7 @@ class Meter(Unmetered):
             return usage
         if answered.is_whole:
             self.metering.note_silent(answered.service.name)
-        guessed = min(len(self.wanted.body) // _BYTES_A_TOKEN, self.cost.prompt_tokens)
+        guessed = min(self.size // _BYTES_A_TOKEN, self.cost.prompt_tokens)
         prompt = usage.prompt_tokens or guessed
         completion = max(usage.completion_tokens, tap.events)
         return Usage(prompt, completion if self.cost.completion_tokens else 0)
@@ -285,9 +285,9 @@ class Metering:
                     return None
                 outcome = self._reserve_least(organization, cost)
             return self._opened(organization, wanted, cost, outcome)
-        meter = Meter(self, organization, wanted, cost, outcome)
+        meter = Meter(self, model, len(wanted.body), cost, outcome)
         if outcome.clamped or cost.must_limit or fields.stream:
-            meter.prepare()
+            meter.prepare(wanted)
         return meter
 
     async def open_counted(self, organization: str, wanted: Wanted) -> Meter:
@@ -304,8 +304,8 @@ class Metering:
     ) -> Meter:
         if isinstance(outcome, Refusal):
             raise self._refused(organization, outcome)
-        meter = Meter(self, organization, wanted, cost, outcome)
-        meter.prepare()
+        meter = Meter(self, wanted.model, len(wanted.body), cost, outcome)
+        meter.prepare(wanted)
         return meter
 
     def estimate(self, wanted: Wanted) -> Cost:

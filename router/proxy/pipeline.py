@@ -102,6 +102,7 @@ class Pipeline:
         except RouterError:
             meter.close(None)
             raise
+        exchange.forget_body()  # or a changed one would lie twice in memory
         call = Call(
             wanted.path,
             wanted.model,

@@ -144,3 +144,26 @@ def test_no_cells_are_shared_between_owners():
     first, second = Metrics("0"), Metrics("0")
     first.service("a").requests["chat", "2xx"] += 1
     assert not second.service("a").requests
+
+
+def test_services_that_have_been_gone_longest_are_forgotten_in_the_end():
+    metrics = Metrics("0")
+    for number in range(300):
+        metrics.service(f"s{number}")
+        metrics.retain({f"s{number}"})
+    lines = metrics.text().splitlines()
+    told = {line for line in lines if line.startswith("router_client_aborts_total{")}
+    assert len(told) == 257
+    assert 'router_client_aborts_total{service="s0"} 0' not in told
+    assert 'router_client_aborts_total{service="s299"} 0' in told
+
+
+def test_a_service_that_comes_back_has_its_counts_and_is_not_forgotten():
+    metrics = Metrics("0")
+    metrics.service("a").client_aborts = 7
+    metrics.retain(set())
+    metrics.retain({"a"})
+    for number in range(300):
+        metrics.service(f"s{number}")
+        metrics.retain({"a"})
+    assert value_of(metrics, "router_client_aborts_total", service="a") == 7

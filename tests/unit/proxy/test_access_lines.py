@@ -67,7 +67,7 @@ def written() -> Written:
 def test_a_line_tells_who_asked_what_of_whom_and_what_it_cost(written):
     written.log.take("a", [sample()])
     (line,) = written.lines()
-    assert line.pop("time").endswith("Z")
+    assert line.pop("timestamp").endswith("Z")
     assert line == {
         "event": "request", "id": "r-1", "path": "chat", "outcome": "whole", "status": 200,
         "total_ms": 500.0, "organization": "acme", "key": "acme-1", "model": "m", "service": "a",

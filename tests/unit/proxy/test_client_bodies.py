@@ -214,3 +214,27 @@ def test_whatever_clients_send_nothing_is_counted_when_they_have_gone(kinds, lea
     client.ask(*(pieces[kind] for kind in kinds))
     client.leave()
     assert client.downstream.body_bytes == 0
+
+
+def test_a_body_in_pieces_lies_in_memory_once(client):
+    client.handler.reply = later
+    tracemalloc.start()
+    try:
+        client.send(head(b"content-length: %d" % (8 * MIB)), *[b"x" * MIB] * 8)
+        (exchange,) = client.handler.requests
+        body = exchange.body
+        assert len(body) == 8 * MIB
+        assert tracemalloc.get_traced_memory()[0] < 10 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_body_that_is_forgotten_takes_no_memory(client):
+    client.handler.reply = later
+    tracemalloc.start()
+    try:
+        client.send(head(b"content-length: %d" % (8 * MIB)), *[b"x" * MIB] * 8)
+        client.handler.requests[0].forget_body()
+        assert tracemalloc.get_traced_memory()[0] < MIB
+    finally:
+        tracemalloc.stop()

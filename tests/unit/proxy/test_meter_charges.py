@@ -106,7 +106,7 @@ async def test_a_prompt_that_was_not_told_is_guessed(house_of):
     house = house_of(5000)
     meter = await house.chat(max_tokens=7)
     meter.close(Answered(Usage(0, 4)))
-    assert house.day.used == len(meter.wanted.body) // 4 + 4
+    assert house.day.used == meter.size // 4 + 4
 
 
 async def test_closing_twice_charges_once(house_of):
@@ -130,7 +130,7 @@ async def test_an_engine_that_tells_no_usage_is_counted_by_events_and_said_once(
     for _ in range(2):
         meter = await house.chat(max_tokens=100)
         meter.close(Answered(events=40))
-    assert house.day.used == 2 * (len(meter.wanted.body) // 4 + 40)
+    assert house.day.used == 2 * (meter.size // 4 + 40)
     assert capsys.readouterr().out.count("usage_not_reported") == 1
 
 
@@ -145,7 +145,7 @@ async def test_an_embedding_without_usage_costs_no_answer(house_of):
     house = house_of(5000)
     meter = await house.open("/v1/embeddings", input="x" * 400)
     meter.close(Answered(events=30))
-    assert house.day.used == len(meter.wanted.body) // 4
+    assert house.day.used == meter.size // 4
 
 
 async def test_a_recording_is_never_charged_more_than_was_held_for_it(house_of):
