@@ -356,7 +356,8 @@ class Fleet:
             turn = self._turns[model]
             self._turns[model] = turn + 1
             chosen = self._policy(free, turn)
-        trial = chosen.breaker is not CLOSED and chosen.breaker.admits(monotonic())
+        breaker = chosen.breaker
+        trial = breaker is not CLOSED and not breaker.is_closed and breaker.admits(monotonic())
         if trial:
             chosen.breaker = after_take(chosen.breaker)
         chosen.in_flight += 1

@@ -187,9 +187,6 @@ def test_an_older_request_that_ends_does_not_let_a_second_trial_through(clock):
     assert {fleet.take("m").service.name for _ in range(4)} == {"b"}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="whoever was taken after a single failure is taken for a trial, too"
-)
 def test_nor_does_one_that_was_taken_after_a_first_failure(clock):
     fleet, a, b = pair()
     fail(fleet, a, 1)
