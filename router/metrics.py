@@ -155,7 +155,8 @@ class ServiceCells:
 
     __slots__ = (
         "_listener", "_samples", "abort_release", "away", "client_aborts", "completion_tokens",
-        "connect", "duration", "error_count", "errors", "inter_token", "overhead", "prompt_tokens",
+        "connect", "duration", "error_count", "errors", "inter_token", "leave", "overhead",
+        "prompt_tokens",
         "queue", "recent", "request_bytes", "request_count", "requests", "response_bytes",
         "retries", "streams_truncated", "time_to_first_token", "tokens", "transitions",
     )  # fmt: skip
@@ -180,6 +181,7 @@ class ServiceCells:
         self.abort_release = Histogram(FINE_SECONDS)
         self.away = Histogram(SECONDS)
         self.connect = Histogram(SECONDS)
+        self.leave = Histogram(SECONDS)
         self.duration = Histogram(SECONDS)
         self.time_to_first_token = Histogram(SECONDS)
         self.inter_token = Histogram(SECONDS)
@@ -279,6 +281,11 @@ _HISTOGRAMS = (
         "away",
         "router_service_away_seconds",
         "Time a service was in the state it was in before it was healthy again.",
+    ),
+    (
+        "leave",
+        "router_service_leave_seconds",
+        "From the first sign of a fault to the state that takes the service out.",
     ),
     ("queue", "router_queue_duration_seconds", "Wait for a slot of a service."),
     ("connect", "router_upstream_connect_seconds", "Time that a new connection took."),

@@ -217,6 +217,10 @@ class Fleet:
         """Take over what a probe found; `cards` is the engine's model list, None when not read."""
         service.last_check = self._clock()
         service.health = health
+        if not health.failures:
+            service.failing_since = 0.0
+        elif not service.failing_since:
+            service.failing_since = monotonic()
         if health.last_error is not None:
             service.last_error = health.last_error
         if cards is not None:
@@ -264,6 +268,8 @@ class Fleet:
         state = service.state(monotonic())
         if state is service.shown:
             return
+        if service.shown is ServiceState.HEALTHY and state in _FAULTY:
+            service.cells.leave.observe(monotonic() - service.fault_began(monotonic()))
         now = self._clock()
         was, was_for_s = service.shown, now - service.since
         service.cells.note_state(str(was), str(state), was_for_s)
@@ -448,6 +454,7 @@ class Fleet:
         )
 
 
+_FAULTY = frozenset({ServiceState.UNHEALTHY, ServiceState.EJECTED})
 _LEVEL = {ServiceState.UNHEALTHY: 30, ServiceState.EJECTED: 30}
 
 

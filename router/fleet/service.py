@@ -46,6 +46,7 @@ class Service:
         asleep: its memory is off the GPU.
         usable: it may be given requests, as far as probes and its own metrics tell.
         heard: when it last sent a byte of an answer, monotonic seconds.
+        failing_since: first failed probe of those in a row, monotonic seconds; 0.0 without any.
         in_flight: leases out now.
         label: its name, for headers.
         models: names it serves, configured or learnt.
@@ -57,9 +58,9 @@ class Service:
     """
 
     __slots__ = (
-        "asleep", "breaker", "cards", "cells", "health", "heard", "hung", "in_flight", "label",
-        "last_check", "last_error", "load", "models", "progress", "removed", "shown",
-        "since", "slots", "spec", "usable", "weight",
+        "asleep", "breaker", "cards", "cells", "failing_since", "health", "heard", "hung",
+        "in_flight", "label", "last_check", "last_error", "load", "models", "progress", "removed",
+        "shown", "since", "slots", "spec", "usable", "weight",
     )  # fmt: skip
 
     def __init__(self, spec: ServiceSpec, cells: ServiceCells, now: float) -> None:
@@ -73,7 +74,7 @@ class Service:
         self.load: EngineLoad | None = None
         self.progress = Progress()
         self.hung = self.asleep = self.removed = self.usable = False
-        self.heard = 0.0
+        self.heard = self.failing_since = 0.0
         self.in_flight = 0
         self.last_check: float | None = None
         self.last_error: str | None = None
@@ -106,6 +107,15 @@ class Service:
         if self.health.state is ServiceState.HEALTHY and now < self.breaker.until:
             return ServiceState.EJECTED
         return self.health.state
+
+    def fault_began(self, now: float) -> float:
+        """When the first sign came of what is wrong with it now; all in monotonic seconds."""
+        signs = [self.failing_since or now]
+        if self.breaker.failures:
+            signs.append(self.breaker.since)
+        if self.hung:
+            signs.append(max(self.progress.since, self.heard))
+        return min(signs)
 
     @property
     def is_healthy(self) -> bool:

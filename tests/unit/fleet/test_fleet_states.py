@@ -9,7 +9,8 @@ from router.errors import NoHealthyBackend, Overloaded
 from router.fleet import fleet as fleet_module
 from router.fleet.fleet import Fleet
 from router.fleet.load import EngineLoad
-from router.fleet.service import Service
+from router.fleet.service import Health, Service
+from router.model import ServiceState
 from router.routing import POLICIES
 from unit.fleet.fleet_fakes import HEALTHY, UNHEALTHY, build, card, named, spec, state_of
 
@@ -331,3 +332,53 @@ def test_a_service_that_is_gone_counts_no_more_for_the_length():
     fleet.context_length("m")
     fleet.publish("yaml", [spec("a")])
     assert fleet.context_length("m") == 512
+
+
+# -- how long it takes to leave ----------------------------------------------------------------
+
+
+def left_after(service: Service) -> list[float]:
+    """The time to leave, once for each time it left."""
+    leave = service.cells.leave
+    return [leave.total] * sum(leave.counts)
+
+
+def test_the_time_to_leave_begins_with_the_first_request_that_failed(clock):
+    fleet, a, _ = pair()
+    fail(fleet, a, 1)
+    clock.now += 4
+    fail(fleet, a, 2)
+    assert left_after(a) == [4.0]
+
+
+def test_it_begins_with_the_first_probe_that_failed(clock):
+    fleet, a, _ = pair()
+    for failures in (1, 2):
+        fleet.set_health(a, Health(ServiceState.HEALTHY, failures=failures, ever_healthy=True))
+        clock.now += 30
+    fleet.set_health(a, UNHEALTHY)
+    assert left_after(a) == [60.0]
+
+
+def test_a_probe_that_succeeds_ends_what_failed_before(clock):
+    fleet, a, _ = pair()
+    fleet.set_health(a, Health(ServiceState.HEALTHY, failures=1, ever_healthy=True))
+    clock.now += 30
+    fleet.set_health(a, HEALTHY)
+    clock.now += 30
+    fleet.set_health(a, UNHEALTHY)
+    assert left_after(a) == [0.0]
+
+
+def test_for_one_that_hangs_it_begins_with_its_last_sign_of_life(clock):
+    fleet, a, _ = pair()
+    fleet.set_load(a, BUSY, 30)
+    clock.now += 31
+    fleet.set_load(a, BUSY, 30)
+    assert left_after(a) == [31.0]
+
+
+def test_to_sleep_is_no_fault(clock):
+    fleet, a, _ = pair()
+    fleet.set_load(a, EngineLoad(awake=False), 30)
+    assert left_after(a) == []
