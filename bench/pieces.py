@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable
 
 from bench import wire
+from router.line_writer import LineWriter
 from router.metrics import SECONDS, Histogram, Metrics, Sample
 from router.model import Usage
 from router.openai.usage import BodyTap, UsageFilter, UsageTap
-from router.proxy.access_log import AccessLog, LineWriter
+from router.proxy.access_log import AccessLog
 
 ROUNDS, TIMES = 60, 2000
 ANSWER = wire.unary_answer()

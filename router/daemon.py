@@ -263,8 +263,6 @@ class Daemon:
             self.upstreams.close()
             await self.state.close()
             self.metrics.fold()
-            if self._access_log is not None:
-                await asyncio.to_thread(self._access_log.close)
             if self._spans is not None:
                 await asyncio.to_thread(self._spans.close)
             _log.info("stopped")

@@ -8,14 +8,36 @@ from typing import Literal
 
 import structlog
 
+from router.line_writer import LineWriter
+
 LogFormat = Literal["auto", "json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-def configure_logging(log_format: LogFormat = "auto", level: LogLevel = "info") -> None:
+class _Through(logging.Handler):
+    """Hands lines to who writes them, so that logging never waits."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand over one line."""
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 - as every handler of logging: a bad record is its own fault
+            self.handleError(record)
+        else:
+            self._writer.put(line.encode("utf-8", "backslashreplace") + b"\n", 1)
+
+
+def configure_logging(
+    log_format: LogFormat = "auto", level: LogLevel = "info", writer: LineWriter | None = None
+) -> None:
     """Set up logging for the process; to stderr, so that a command's output stays its own.
 
-    `auto` writes columns on a terminal and JSON elsewhere.
+    `auto` writes columns on a terminal and JSON elsewhere. With a `writer` nothing here waits for
+    whoever reads the lines; without one they are written at once.
     """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
@@ -35,7 +57,7 @@ def configure_logging(log_format: LogFormat = "auto", level: LogLevel = "info") 
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(sys.stderr) if writer is None else _Through(writer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -174,6 +174,7 @@ class Dispatch:
                 return
             if exchange.method not in {b"GET", b"HEAD"}:
                 raise _wrong_method(exchange, "GET, HEAD")
+            _check_no_body(exchange)
             if isinstance(page, ClientPage):
                 exchange.identity = self._door.enter(
                     exchange.client,
@@ -187,6 +188,17 @@ class Dispatch:
         if exchange.method != b"POST":
             raise _wrong_method(exchange, "POST")
         exchange.identity = self._pipeline.enter(exchange)
+
+    def again(self, exchange: ClientExchange) -> None:
+        """Look once more at who asks, where a request has waited for those before it.
+
+        Raises:
+            RouterError: its key does not count any more.
+        """
+        if exchange.identity is not None:
+            exchange.identity = self._door.identify(
+                exchange.header(b"authorization"), exchange.header(b"x-api-key"), exchange.badge
+            )
 
     def request(self, exchange: ClientExchange) -> None:
         """Answer a whole request that `head` has let pass."""
@@ -240,6 +252,17 @@ def _check_post(exchange: ClientExchange, page: PostPage) -> None:
             raise BadRequest(f"{exchange.path} needs the header Content-Length.")
         if int(length) > page.max_bytes:
             raise RequestTooLarge(f"The body of {exchange.path} is over {page.max_bytes} bytes.")
+
+
+def _check_no_body(exchange: ClientExchange) -> None:
+    """A page needs no body, so nobody may have the router keep one for it; a small one is ignored.
+
+    Raises:
+        BadRequest: it has one.
+    """
+    length = exchange.noted.get(b"content-length", b"0")
+    if b"transfer-encoding" in exchange.noted or int(length) > _MAX_FORM_BYTES:
+        raise BadRequest(f"{exchange.path[:200]} takes no body.")
 
 
 def _wrong_method(exchange: ClientExchange, allow: str) -> MethodNotAllowed:

@@ -49,3 +49,13 @@ class Door:
                 retry_after_s=wait_s,
             )
         return self._keyring.identify(authorization, x_api_key, self._clock(), badge)
+
+    def identify(
+        self, authorization: str | None, x_api_key: str | None, badge: Badge | None = None
+    ) -> Identity:
+        """Who asks, now, of one that has been let in before; it counts for no rate.
+
+        Raises:
+            MissingApiKey, InvalidApiKey: the key does not count any more.
+        """
+        return self._keyring.identify(authorization, x_api_key, self._clock(), badge)

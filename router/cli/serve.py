@@ -8,7 +8,8 @@ import resource
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -18,8 +19,9 @@ from router.config import ConfigurationError, Settings, load
 from router.config.settings import ServerSettings
 from router.config.watching import ConfigWatcher
 from router.daemon import Daemon, Spans, check_supported
+from router.line_writer import LineWriter
 from router.log import LogFormat, LogLevel, configure_logging
-from router.proxy.access_log import AccessLog, LineWriter
+from router.proxy.access_log import AccessLog, Form
 from router.storage import StorageError
 
 
@@ -51,7 +53,24 @@ def serve(
 
     A change of the file, or SIGHUP, reloads it; one that is wrong is refused, and the log says why.
     """
-    configure_logging(log_format, log_level)
+    writer = LineWriter(sys.stderr.buffer)
+    configure_logging(log_format, log_level, writer)
+    lines = AccessLog(writer, _form(log_format), access_log_share) if access_log else None
+    try:
+        _serve(config, host, port, state_dir, lines, _spans() if otel else None)
+    finally:
+        writer.close()
+
+
+def _serve(  # noqa: PLR0917 - the options, in their order
+    config: Path,
+    host: str | None,
+    port: int | None,
+    state_dir: Path | None,
+    access_log: AccessLog | None,
+    spans: Spans | None,
+) -> NoReturn:
+    """Run the daemon to its end; leaves with its exit status."""
     _take_all_descriptors()
 
     def read() -> Settings:
@@ -72,8 +91,8 @@ def serve(
                 read,
                 state_path(settings, state_dir),
                 watcher=watcher,
-                access_log=_access_log(log_format, access_log_share) if access_log else None,
-                spans=_spans() if otel else None,
+                access_log=access_log,
+                spans=spans,
                 pinned=_pinned(host, port),
             )
             status = runner.run(_run(daemon))
@@ -91,10 +110,10 @@ def _take_all_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _access_log(log_format: LogFormat, share: float) -> AccessLog:
-    """To where the log goes, in its form."""
+def _form(log_format: LogFormat) -> Form:
+    """The access log's form: that of the log."""
     columns = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
-    return AccessLog(LineWriter(sys.stderr.buffer), "console" if columns else "json", share)
+    return "console" if columns else "json"
 
 
 def _spans() -> Spans:

@@ -184,5 +184,5 @@ def _posted(asking: Asking) -> LogIn:
         raise BadRequest("Send the key as application/json.")
     try:
         return msgspec.json.decode(asking.body, type=LogIn)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         raise InvalidJson('The body must be {"key": "<admin key>"}.') from None

@@ -123,7 +123,8 @@ class Hub:
             if viewer.allowed() is not viewer.access:
                 viewer.socket.close(LOGGED_OUT, "logged out")
             elif viewer.whole:
-                self._send_whole(viewer)
+                if viewer.socket.keeps_up:  # or all would be made and encoded for nobody
+                    self._send_whole(viewer)
             elif not viewer.socket.send(texts[viewer.access]):
                 viewer.whole = True
 

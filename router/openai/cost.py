@@ -85,7 +85,7 @@ def most(  # noqa: PLR0917 - all of them, always: keywords cost time here
     prompt = counted
     if prompt is None:
         prompt = len(body) + frame
-        if body.count(b"[") > 1:  # where content is no list there are no media
+        if body.count(b"[") >= path.media_lists:  # where content is no list there are no media
             prompt += _media(body) * MEDIA_TOKENS
     if path.repeats:
         prompt += _repeated(fields, frame)

@@ -32,6 +32,7 @@ class InferencePath:
             answer is not generated.
         tells_usage: its streams tell their usage where `stream_options` asks for it.
         repeats: a prompt's frame and the query stand before every document.
+        media_lists: a body with media has at least so many lists; `messages` is one of them.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class InferencePath:
     limits: tuple[str, ...] = ()
     tells_usage: bool = False
     repeats: bool = False
+    media_lists: int = 2
 
 
 CHAT = InferencePath(
@@ -55,8 +57,8 @@ _PATHS = (
     InferencePath("responses", "/v1/responses", Dialect.RESPONSES, limits=("max_output_tokens",)),
     InferencePath("messages", "/v1/messages", Dialect.ANTHROPIC, limits=("max_tokens",)),
     InferencePath("count_tokens", "/v1/messages/count_tokens", Dialect.ANTHROPIC, free=True),
-    InferencePath("rerank", "/v1/rerank", repeats=True),
-    InferencePath("score", "/v1/score", repeats=True),
+    InferencePath("rerank", "/v1/rerank", repeats=True, media_lists=1),
+    InferencePath("score", "/v1/score", repeats=True, media_lists=1),
     InferencePath("pooling", "/pooling"),
     InferencePath("classify", "/classify"),
     InferencePath("tokenize", "/tokenize", free=True),

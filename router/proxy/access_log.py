@@ -7,20 +7,17 @@ thread of their own. Never in a line: content, keys, addresses.
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from queue import SimpleQueue
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import msgspec
 
+from router.line_writer import LineWriter
 from router.metrics import LAST, Sample
 
 Form = Literal["json", "console"]
-_MAX_WAITING_BYTES = 8 * 1024 * 1024
-_CLOSE_S = 2.0
 
 
 class Line(msgspec.Struct, omit_defaults=True, tag_field="event", tag="request"):
@@ -63,52 +60,6 @@ class Line(msgspec.Struct, omit_defaults=True, tag_field="event", tag="request")
         return self.outcome == "whole" and self.status < 400
 
 
-class LineWriter:
-    """A thread that writes; what it cannot keep up with is dropped and counted.
-
-    Args:
-        stream: where to; unbuffered.
-
-    Attributes:
-        dropped: lines that were not written, since the start.
-    """
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._queue: SimpleQueue[tuple[bytes, int] | None] = SimpleQueue()
-        self._waiting = 0
-        self._lock = threading.Lock()
-        self.dropped = 0
-        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
-        self._thread.start()
-
-    def put(self, data: bytes, count: int) -> None:
-        """Have `count` lines written; does not wait."""
-        with self._lock:
-            if self._waiting + len(data) > _MAX_WAITING_BYTES:
-                self.dropped += count
-                return
-            self._waiting += len(data)
-        self._queue.put((data, count))
-
-    def close(self) -> None:
-        """Write what waits, for a moment, and end."""
-        self._queue.put(None)
-        self._thread.join(_CLOSE_S)
-
-    def _run(self) -> None:
-        while (job := self._queue.get()) is not None:
-            data, count = job
-            try:
-                self._stream.write(data)
-                self._stream.flush()
-            except (OSError, ValueError):  # a pipe without a reader, a file that is closed
-                with self._lock:
-                    self.dropped += count
-            with self._lock:
-                self._waiting -= len(data)
-
-
 class AccessLog:
     """Makes the lines.
 
@@ -144,10 +95,6 @@ class AccessLog:
     def add(self, line: Line) -> None:
         """Tell of a request that no service answered."""
         self._write([line])
-
-    def close(self) -> None:
-        """Write what waits, and end."""
-        self._writer.close()
 
     def _write(self, lines: list[Line]) -> None:
         told = [line for line in lines if self._is_told(line)]

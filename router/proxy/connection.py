@@ -100,6 +100,8 @@ class ClientConnection(asyncio.Protocol):
         """The client is gone: what runs for it ends now."""
         self.transport = None
         self._downstream.closed(self)
+        for exchange in (*self._queue, *((self._incoming,) if self._incoming else ())):
+            self._downstream.left(exchange)
         self._forget()
         current, self._current = self._current, None
         if current is not None:
@@ -153,6 +155,12 @@ class ClientConnection(asyncio.Protocol):
     # -- parsing -------------------------------------------------------------------------------
 
     def _parse(self, data: bytes) -> None:
+        rest: bytes | None = data
+        while rest is not None:  # not by recursion: one read may hold very many upgrades
+            rest = self._feed(rest)
+
+    def _feed(self, data: bytes) -> bytes | None:
+        """Have llhttp read; what it is to read next, where it stopped at an upgrade."""
         self._moved = False
         self._read = len(data)
         try:
@@ -160,13 +168,14 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserUpgrade as upgrade:
             rest = data[upgrade.args[0] :]
             if not self._hand_over(rest):
-                self._decline_upgrade(rest)
+                return self._decline_upgrade(rest)
         except httptools.HttpParserCallbackError as error:
             self._refuse(self._failed(error.__context__))
         except httptools.HttpParserError:
             self._refuse(BadRequest("The request is not valid HTTP/1.1."))
         else:
             self._check_progress(len(data))
+        return None
 
     def _check_progress(self, count: int) -> None:
         """Bound what is neither body nor the end of a message: heads, trailers, extensions."""
@@ -206,13 +215,16 @@ class ClientConnection(asyncio.Protocol):
         upgrade(transport, rest)
         return True
 
-    def _decline_upgrade(self, rest: bytes) -> None:
-        """Go on in HTTP/1.1, as RFC 9110 section 7.8 allows: llhttp has left the body unread."""
+    def _decline_upgrade(self, rest: bytes) -> bytes | None:
+        """Go on in HTTP/1.1, as RFC 9110 section 7.8 allows: llhttp has left the body unread.
+
+        Gives what is to be read in its place; None where nothing is.
+        """
         self._incoming = None
         method = self._parser.get_method()
         if method == b"CONNECT":
             self._refuse(BadRequest("This is no tunnel: CONNECT is not taken."))
-            return
+            return None
         version = self._parser.get_http_version().encode()
         lines = b"".join(
             b"%b: %b\r\n" % (name, _without_upgrade(name, value))
@@ -221,7 +233,7 @@ class ClientConnection(asyncio.Protocol):
         )
         head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._target, version, lines)
         self._parser = httptools.HttpRequestParser(self)
-        self._parse(head + rest)
+        return head + rest
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -255,7 +267,8 @@ class ClientConnection(asyncio.Protocol):
         except RouterError as error:
             exchange.refusal = error
             return
-        if b"expect" in exchange.noted and not exchange.old and self.transport is not None:
+        idle = self._current is None and not self._queue
+        if b"expect" in exchange.noted and idle and not exchange.old and self.transport is not None:
             self.transport.write(_CONTINUE)
 
     def _check_head(self, exchange: ClientExchange) -> None:
@@ -346,8 +359,14 @@ class ClientConnection(asyncio.Protocol):
         if self._current is not None or self.transport is None or self.writing_paused:
             return
         if self._queue:
+            exchange = self._queue[0]
             # What it waited for the answers before it is no time that an engine took.
-            self._queue[0].started = monotonic()
+            exchange.started = monotonic()
+            try:
+                if exchange.refusal is None:
+                    self._downstream.handler.again(exchange)
+            except RouterError as error:
+                exchange.refusal = error
             self._next()
         elif self._last is not None:
             self._say_last(*self._last)

@@ -24,6 +24,13 @@ class Handler(Protocol):
             RouterError: the answer.
         """
 
+    def again(self, exchange: ClientExchange) -> None:
+        """Look at it once more: its turn has come, after that of others.
+
+        Raises:
+            RouterError: the answer.
+        """
+
     def request(self, exchange: ClientExchange) -> None:
         """The request is whole, and was not refused."""
 

@@ -59,6 +59,7 @@ _NOT_DOWNSTREAM = _HOP_BY_HOP | {
     b"x-ratelimit-reset-requests",
     b"x-ratelimit-reset-tokens",
 }
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -70,6 +71,11 @@ def request_id(sent: bytes | None) -> bytes:
     if sent is not None and _REQUEST_ID.fullmatch(sent):
         return sent
     return b"%032x" % getrandbits(128)
+
+
+def trace_of(sent: bytes | None) -> bytes | None:
+    """The client's `traceparent` where it is one (W3C Trace Context), for the log; else None."""
+    return sent if sent is not None and _TRACEPARENT.fullmatch(sent) else None
 
 
 class HeaderFilter:

@@ -50,6 +50,8 @@ class _StreamOptions(msgspec.Struct):
 
 _decode_count = msgspec.json.Decoder(_Count).decode
 _decode_options = msgspec.json.Decoder(_StreamOptions | None).decode
+# What is not known of them goes on as it came: no number is read, so none can be too large.
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 
 
 class Answered(Protocol):
@@ -170,6 +172,7 @@ class Meter(Unmetered):
         """Have a chat or completions stream tell its usage; `raw` is what the client asks for."""
         try:
             told = _decode_options(raw) or _StreamOptions()
+            options = dict(_decode_members(raw) or {})
         except msgspec.ValidationError:
             return  # the engine refuses these options, and says why
         keep_last = is_true(told.include_usage)
@@ -177,7 +180,6 @@ class Meter(Unmetered):
         self._asked = _Asked(keep_last, keep_each, continuous or keep_each)
         if keep_last and (keep_each or not continuous):
             return
-        options = msgspec.json.decode(raw) or {}
         options["include_usage"] = True
         if continuous:
             options["continuous_usage_stats"] = True
@@ -287,7 +289,7 @@ class Metering:
             return self._opened(organization, wanted, cost, outcome)
         meter = Meter(self, model, len(wanted.body), cost, outcome)
         if outcome.clamped or cost.must_limit or fields.stream:
-            meter.prepare(wanted)
+            _prepared(meter, wanted)
         return meter
 
     async def open_counted(self, organization: str, wanted: Wanted) -> Meter:
@@ -304,9 +306,7 @@ class Metering:
     ) -> Meter:
         if isinstance(outcome, Refusal):
             raise self._refused(organization, outcome)
-        meter = Meter(self, wanted.model, len(wanted.body), cost, outcome)
-        meter.prepare(wanted)
-        return meter
+        return _prepared(Meter(self, wanted.model, len(wanted.body), cost, outcome), wanted)
 
     def estimate(self, wanted: Wanted) -> Cost:
         """The most that a request may cost; nothing is reserved."""
@@ -373,6 +373,16 @@ class Metering:
             f"{refusal.requested} needed for this one. It ends at {_utc(refusal.resets_at)}.",
             retry_after_s=refusal.retry_after_s(self.clock()),
         )
+
+
+def _prepared(meter: Meter, wanted: Wanted) -> Meter:
+    """Have it prepare; what a fault interrupts gives its reservation back."""
+    try:
+        meter.prepare(wanted)
+    except BaseException:
+        meter.close(None)
+        raise
+    return meter
 
 
 def _utc(seconds: float) -> str:

@@ -13,6 +13,7 @@ from router.fleet.fleet import Fleet
 from router.proxy.admit import Entry, Wanted, read
 from router.proxy.exchange import Call, Exchange
 from router.proxy.forward import Forwarder
+from router.proxy.headers import trace_of
 from router.proxy.meter import Metering, Unmetered
 from router.proxy.quota_notices import QuotaNotices
 
@@ -99,7 +100,7 @@ class Pipeline:
     ) -> None:
         try:
             body = wanted.with_changes(meter.changes)
-        except RouterError:
+        except BaseException:  # a fault, too, gives the reservation back
             meter.close(None)
             raise
         exchange.forget_body()  # or a changed one would lie twice in memory
@@ -116,7 +117,7 @@ class Pipeline:
             identity.organization or "",
             identity.priority,
             identity.key_id,
-            exchange.noted.get(b"traceparent"),
+            trace_of(exchange.noted.get(b"traceparent")),
         )
         self._forwarder.forward(exchange, call, self.refuse)
 

@@ -33,6 +33,8 @@ class Exchange:
         self.path = path
         self.method = method.encode()
         self.headers = headers
+        self.noted: dict[bytes, bytes] = {}
+        self.badge = None
         self.client = 7
         self.address = None
         self.dialect = Dialect.OPENAI
@@ -349,3 +351,14 @@ def test_who_may_not_look_gets_no_websocket(house):
     house.error = MissingApiKey("log in")
     with pytest.raises(MissingApiKey):
         house.dispatch.upgrade(Exchange("/dashboard/live", "GET", {}))
+
+
+@pytest.mark.parametrize("path", ["/health", "/dashboard", "/v1/models", "/docs"])
+@pytest.mark.parametrize(
+    "noted", [{b"content-length": b"5000"}, {b"transfer-encoding": b"chunked"}]
+)
+def test_a_page_takes_no_body(house, path, noted):
+    exchange = Exchange(path, "GET", {})
+    exchange.noted = noted
+    with pytest.raises(BadRequest):
+        house.dispatch.head(exchange)

@@ -141,14 +141,8 @@ CONVERSATION = [{"role": "user", "content": [LINK]}]
         ("/classify", {"messages": CONVERSATION}),
         ("/v1/rerank", {"query": "q", "documents": [{"content": [LINK]}]}),
         ("/v1/score", {"text_1": {"content": [LINK]}, "text_2": ["a"]}),
-        pytest.param(
-            *("/v1/score", {"text_1": {"content": [LINK]}, "text_2": "a"}),
-            marks=pytest.mark.xfail(strict=True, reason="one list alone: taken for a plain text"),
-        ),
-        pytest.param(
-            *("/v1/rerank", {"query": "q", "documents": {"content": [LINK]}}),
-            marks=pytest.mark.xfail(strict=True, reason="one list alone: taken for a plain text"),
-        ),
+        ("/v1/score", {"text_1": {"content": [LINK]}, "text_2": "a"}),
+        ("/v1/rerank", {"query": "q", "documents": {"content": [LINK]}}),
     ],
 )
 def test_media_count_wherever_an_engine_takes_them(path, fields):

@@ -99,11 +99,17 @@ class Answering:
         self.heads: list[ClientExchange] = []
         self.requests: list[ClientExchange] = []
         self.refusal: Callable[[ClientExchange], Exception | None] = lambda _: None
+        self.late_refusal: Callable[[ClientExchange], Exception | None] = lambda _: None
         self.reply: Callable[[ClientExchange], None] = echo
 
     def head(self, exchange: ClientExchange) -> None:
         self.heads.append(exchange)
         error = self.refusal(exchange)
+        if error is not None:
+            raise error
+
+    def again(self, exchange: ClientExchange) -> None:
+        error = self.late_refusal(exchange)
         if error is not None:
             raise error
 

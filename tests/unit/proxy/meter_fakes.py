@@ -6,6 +6,8 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+
 from router.ledger import Kind, Limits, MemoryLedger, Period
 from router.model import Usage
 from router.openai.body import read_fields
@@ -89,4 +91,5 @@ class Answered:
 async def stream_of(house: House, **fields: Any) -> tuple[Meter, Any]:
     """A chat that streams, and the options that are sent for it."""
     meter = await house.chat(max_tokens=7, stream=True, **fields)
-    return meter, meter.changes.get("stream_options")
+    options = meter.changes.get("stream_options")
+    return meter, msgspec.json.decode(msgspec.json.encode(options))

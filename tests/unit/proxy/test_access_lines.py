@@ -9,9 +9,10 @@ import time
 
 import pytest
 
+from router.line_writer import LineWriter
 from router.metrics import Metrics, Sample
 from router.model import Usage
-from router.proxy.access_log import AccessLog, Line, LineWriter
+from router.proxy.access_log import AccessLog, Line
 
 
 def sample(**changes) -> Sample:
@@ -49,10 +50,11 @@ class Written:
 
     def __init__(self, form="json", share=1.0, chance=lambda: 0.5) -> None:
         self.stream = io.BytesIO()
-        self.log = AccessLog(LineWriter(self.stream), form, share, chance)
+        self._writer = LineWriter(self.stream)
+        self.log = AccessLog(self._writer, form, share, chance)
 
     def text(self) -> str:
-        self.log.close()
+        self._writer.close()
         return self.stream.getvalue().decode()
 
     def lines(self) -> list[dict]:

@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from router.errors import BadRequest
+from router.errors import BadRequest, InvalidApiKey
 from router.proxy.connection import ClientConnection
 from unit.proxy.client_fakes import (
     BODY_TO_COME,
@@ -18,6 +18,7 @@ from unit.proxy.client_fakes import (
     echo,
     get,
     head,
+    later,
     waiting_client,
 )
 
@@ -262,3 +263,41 @@ def test_a_refusal_is_told_in_the_form_of_the_path_that_was_asked(client):
     (answer,) = client.ask(head(b"x-request-id: r-1", start=b"GET /x HTTP/1.1"))
     assert answer.headers["x-request-id"] == "r-1"
     assert answer.headers["x-ratelimit-limit-requests"] == "1"
+
+
+# -- what was sent ahead ---------------------------------------------------------------------------
+
+
+def test_a_request_that_waited_is_refused_where_its_key_has_gone_meanwhile():
+    client = Client()
+    client.handler.reply = later
+    client.send(GET + GET + GET)
+    client.handler.late_refusal = lambda _: InvalidApiKey("gone")
+    client.handler.reply = echo
+    echo(client.handler.requests[0])
+    client.wait()
+    assert [answer.status for answer in client.got()] == [200, 401, 401]
+
+
+def test_very_many_upgrades_in_one_read_are_all_declined_and_answered():
+    client = Client()
+    upgrade = b"GET /x HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    assert [answer.status for answer in client.ask(upgrade * 900)] == [200] * 900
+
+
+def test_whose_client_leaves_is_told_also_of_requests_that_waited():
+    client = Client()
+    left = []
+    client.downstream.left = left.append
+    client.handler.reply = later
+    client.send(GET + GET + GET[:9])
+    client.send(GET[9:])
+    client.leave()
+    assert len(left) >= 2
+
+
+def test_nobody_is_told_to_go_on_while_another_answer_is_due():
+    client = Client()
+    client.handler.reply = later
+    client.send(GET + head(b"content-length: 2", b"expect: 100-continue"))
+    assert b"100 Continue" not in client.transport.written

@@ -35,6 +35,8 @@ class Handing:
 
     def head(self, exchange) -> None: ...
 
+    def again(self, exchange) -> None: ...
+
     def request(self, exchange) -> None:
         exchange.spawn(self._handler(exchange))
 

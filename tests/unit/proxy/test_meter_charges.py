@@ -7,7 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from router.model import Usage
+from router.openai.body import read_fields
+from router.openai.paths import INFERENCE_PATHS
 from router.openai.usage import BodyTap, UsageFilter
+from router.proxy.admit import Wanted
+from router.proxy.meter import Meter
 from unit.proxy.meter_fakes import (
     CONTEXT,
     HELLO,
@@ -177,3 +181,25 @@ async def test_progress_is_what_a_crash_would_charge(house_of):
     meter.progress(SimpleNamespace(usage=Usage(3, 2)))
     house.ledger.settle(meter.reservation, None, NOON)
     assert house.day.used == 5
+
+
+@pytest.mark.parametrize("given", [b'{"x":1e999}', b'{"x":' + b"9" * 5000 + b"}"])
+async def test_options_that_nobody_can_read_keep_no_reservation(house_of, given):
+    """The engine decides what it makes of them."""
+    house = house_of(5000)
+    body = (
+        b'{"model":"m","messages":[],"stream":true,"max_tokens":7,"stream_options":' + given + b"}"
+    )
+    wanted = Wanted(INFERENCE_PATHS["/v1/chat/completions"], "m", body, read_fields(body))
+    meter = await house.admit(wanted)
+    wanted.with_changes(meter.changes)
+    meter.close(None)
+    assert house.ledger.open_count() == 0
+
+
+async def test_a_fault_while_preparing_gives_the_reservation_back(house_of, monkeypatch):
+    house = house_of(5000)
+    monkeypatch.setattr(Meter, "prepare", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        await stream_of(house)
+    assert house.ledger.open_count() == 0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.proxy.headers import request_id, to_downstream, to_upstream
+from router.proxy.headers import request_id, to_downstream, to_upstream, trace_of
 
 HOP_BY_HOP = (
     b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization",
@@ -169,3 +169,15 @@ def test_another_id_is_replaced_by_a_new_one(sent):
     first, second = request_id(sent), request_id(sent)
     assert first != second
     assert first != sent
+
+
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize("sent", [None, b"", b"z" * 60_000, TRACE + b"x", TRACE.upper(), b"\xff"])
+def test_what_is_no_traceparent_is_not_told(sent):
+    assert trace_of(sent) is None
+
+
+def test_a_traceparent_is_told_as_it_came():
+    assert trace_of(TRACE) == TRACE
