@@ -89,22 +89,25 @@ ensure_volumes() {
   if [ "$SIM" = no ] && [ "$(setting MODEL_CACHE model-cache)" = model-cache ]; then ensure_volume "$MODEL_VOLUME"; fi
 }
 
-# The engines' keys as files for the router, which runs as another user: readable ones in a folder that is not.
-write_secrets() {
-  local name key file
+# For the engines' keys as files for the router, which runs as another user: readable ones in a folder that is not.
+ensure_secrets_folder() {
   mkdir -p "$RUN/secrets"
   chmod 755 "$RUN/secrets"
-  for name in $(engines); do
-    key=$(setting "$(variable_of "$name" API_KEY)" "")
-    file=$RUN/secrets/$name-api-key
-    if [ -z "$key" ]; then
-      rm -f "$file"
-    elif [ ! -e "$file" ] || [ "$(cat "$file")" != "$key" ]; then
-      printf '%s\n' "$key" >"$file.new"
-      chmod 644 "$file.new"
-      mv "$file.new" "$file"
-    fi
-  done
+}
+
+# write_secret ENGINE: as deploy/.env has it now. Only where that engine is started: one that goes on with its
+# old key must go on being asked with it.
+write_secret() {
+  local name=$1 key file
+  key=$(setting "$(variable_of "$name" API_KEY)" "")
+  file=$RUN/secrets/$name-api-key
+  if [ -z "$key" ]; then
+    rm -f "$file"
+  elif [ ! -e "$file" ] || [ "$(cat "$file")" != "$key" ]; then
+    printf '%s\n' "$key" >"$file.new"
+    chmod 644 "$file.new"
+    mv "$file.new" "$file"
+  fi
 }
 
 ensure_certificate() {
@@ -147,7 +150,11 @@ pull_missing() {
 # What to do about the commonest ways in which Compose fails.
 remedy() {
   if grep -q "Pool overlaps" "$1"; then
-    printf 'another network has these addresses: set FRONT_SUBNET and ROUTER_ADDRESS, or OBSERVE_SUBNET, in deploy/.env'
+    printf 'another network has these addresses: set FRONT_SUBNET, ROUTER_ADDRESS and NGINX_ADDRESS, or OBSERVE_SUBNET, in deploy/.env'
+  elif grep -q "contain the IP address" "$1"; then
+    printf 'its address is outside of the network: set ROUTER_ADDRESS and NGINX_ADDRESS within FRONT_SUBNET in deploy/.env, then deploy/stop-all.sh and start again'
+  elif grep -q "Address already in use" "$1"; then
+    printf 'another container has its address (docker network inspect inference-front shows which): deploy/stop-all.sh, then start again'
   elif grep -q "Conflict. The container name" "$1"; then
     printf 'a container of that name is there that these scripts did not start: remove it with docker rm'
   elif grep -qi "could not select device driver\|no such device\|unknown device" "$1"; then
@@ -168,10 +175,18 @@ bring_up() {
   await "$name" "$container" $((SECONDS + TIMEOUT_S))
 }
 
+start_engine() {
+  local name=$1 file
+  file=$(file_of "$name")
+  pull_missing "$name" "$file" "$name" # first: it may take long, and the key is to change with the engine
+  write_secret "$name"
+  bring_up "$name" "$file" "$name" "vllm-$name"
+}
+
 start_engines() {
   local name job failed=0
   for name in $(selected_engines); do
-    bring_up "$name" "$(file_of "$name")" "$name" "vllm-$name" &
+    start_engine "$name" &
     JOBS+=("$!")
   done
   for job in ${JOBS[@]+"${JOBS[@]}"}; do wait "$job" || failed=1; done
@@ -248,7 +263,7 @@ main() {
   trap end_jobs EXIT
   ensure_network
   ensure_volumes
-  write_secrets
+  ensure_secrets_folder
   if [ "$SIM" = yes ] || selected router; then ensure_router_image; fi
   start_engines
   if selected router; then start_router; fi

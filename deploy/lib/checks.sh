@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # What must be true before anything is started. Each check ends with one sentence: what is wrong, what to do.
+# No grep -q behind a pipe: it ends at the first match, and with pipefail what is cut off there counts as failed.
 
 MIN_COMPOSE=2.20
 FREE_GPU_MIB=1024 # the driver alone takes a few hundred
@@ -46,7 +47,7 @@ check_no_mixture() {
 }
 
 check_nvidia_runtime() {
-  docker info -f '{{json .Runtimes}} {{json .}}' 2>/dev/null | grep -qi '"nvidia"\|nvidia\.com/gpu' ||
+  docker info -f '{{json .Runtimes}} {{json .}}' 2>/dev/null | grep -i '"nvidia"\|nvidia\.com/gpu' >/dev/null ||
     fail "Docker has no NVIDIA runtime: install nvidia-container-toolkit, then nvidia-ctk runtime configure --runtime=docker and restart Docker"
 }
 
@@ -91,8 +92,8 @@ check_port() {
   if ! [[ $port =~ ^[0-9]+$ ]] || [ "$port" -lt 1 ] || [ "$port" -gt 65535 ]; then
     fail "$variable is '$port': write a port from 1 to 65535 in deploy/.env"
   fi
-  if docker port inference-nginx 2>/dev/null | grep -q ":$port\$"; then return; fi # our own
-  ! listening_ports | grep -qx "$port" ||
+  if docker port inference-nginx 2>/dev/null | grep ":$port\$" >/dev/null; then return; fi # our own
+  ! listening_ports | grep -x "$port" >/dev/null ||
     fail "port $port ($variable) is taken: end what listens there (ss -ltnp 'sport = :$port'), or set another in deploy/.env"
 }
 

@@ -81,6 +81,7 @@ is_running() { [ "$(container_state "$1")" = running ]; }
 # Its process may write below .run alone, and two of these scripts at once would undo each other's work.
 claim() {
   (umask 077 && mkdir -p "$RUN")
+  chmod 700 "$RUN" # Docker, or a copy of the checkout, may have made it for everybody
   exec 9>"$RUN/lock"
   if command -v flock >/dev/null && ! flock -n 9; then
     fail "another start-all.sh or stop-all.sh is running here: wait for its end"

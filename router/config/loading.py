@@ -41,7 +41,9 @@ def load(path: Path | str, environ: Mapping[str, str] = os.environ) -> Settings:
 def load_services(
     path: Path | str, environ: Mapping[str, str] = os.environ
 ) -> tuple[ServiceSettings, ...]:
-    """Read a file of the folder `discovery.files`: a list of services, which may be empty.
+    """Read a file of the folder `discovery.files`: a list of services, which may be `[]`.
+
+    A file without content is a problem: it is being written, or was cut off.
 
     Raises:
         ConfigurationError: with all that is wrong.
@@ -49,7 +51,7 @@ def load_services(
     source = _read(Path(path), environ)
     root = source.root
     if root.value is None and root.entries is None:
-        root = Node(entries={}, is_list=True)
+        raise _whole_file(source.path, 1, "is empty; write [] for no services")
     wrapped = Node(entries={"services": Entry(1, root)})
     below = _Source(source.path, wrapped, source.faults, prefix=("services",))
     return _settings(below, check_whole=False).services

@@ -61,7 +61,7 @@ def view_of(path: Path, environ: Mapping[str, str], last: View | None = None) ->
         found = secret_files(path, environ)
         files = tuple(last.stamps)[1:] if found is None and last is not None else found or ()
     stamps = {path: stamp} | {file: _stamp(file) for file in files if file != path}
-    names = frozenset(name for file in stamps for name in (str(file), os.path.realpath(file)))
+    names = frozenset(name for file in stamps for name in (str(file), _resolved(file)))
     folders = frozenset(folder for name in names if Path(folder := str(Path(name).parent)).is_dir())
     return View(stamps, names, folders)
 
@@ -86,6 +86,13 @@ def _secret_paths(tree: Plain) -> Iterator[str]:
         yield from _secret_paths(value)
     for value in tree if isinstance(tree, list) else ():
         yield from _secret_paths(value)
+
+
+def _resolved(path: Path) -> str:
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):  # no file can have such a name: it holds a null
+        return str(path)
 
 
 def _stamp(path: Path) -> Stamp | None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 from router.config import Settings
 from router.discovery.docker_source import DockerPlan, DockerSource, docker_plan
 from router.discovery.files_source import FilesPlan, FilesSource, files_plan
 from router.discovery.status import DOCKER, FILES, Publish, SourceStatus
-from router.events import EventLog
+from router.events import EventLog, Severity
+from router.log import get_logger
+from router.model import ServiceSpec
+
+_PAUSE_S = 5.0
+
+_log = get_logger("router.discovery")
 
 
 class Plan(Protocol):
@@ -55,10 +61,10 @@ class Discovery:
         self._settings = settings
         self._changed = asyncio.Event()
         self._docker: _Slot[DockerPlan] = _Slot(
-            lambda plan: DockerSource(plan, publish, events), partial(publish, DOCKER, ())
+            DOCKER, lambda plan, gate: DockerSource(plan, gate, events), publish, events
         )
         self._files: _Slot[FilesPlan] = _Slot(
-            lambda plan: FilesSource(plan, publish, events), partial(publish, FILES, ())
+            FILES, lambda plan, gate: FilesSource(plan, gate, events), publish, events
         )
 
     def configure(self, settings: Settings) -> None:
@@ -69,8 +75,8 @@ class Discovery:
     def statuses(self) -> Iterator[SourceStatus]:
         """Of each source that runs."""
         for slot in (self._docker, self._files):
-            if slot.source is not None:
-                yield slot.source.status
+            if (status := slot.status) is not None:
+                yield status
 
     async def run(self) -> None:
         """Run the sources until cancelled."""
@@ -79,41 +85,64 @@ class Discovery:
                 self._changed.clear()
                 self._docker.follow(docker_plan(self._settings))
                 self._files.follow(files_plan(self._settings))
-                await self._until_changed()
+                await self._changed.wait()
         finally:
             await asyncio.gather(self._docker.end(), self._files.end())
 
-    async def _until_changed(self) -> None:
-        """Wait for other settings; a source that ends by itself is a bug, and raised."""
-        changed = asyncio.create_task(self._changed.wait())
-        tasks = [slot.task for slot in (self._docker, self._files) if slot.task is not None]
-        try:
-            await asyncio.wait([changed, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            changed.cancel()
-        for task in tasks:
-            if task.done():
-                task.result()
+
+class _Gate:
+    """Lets a source publish until it is closed: what its threads tell may come late.
+
+    Attributes:
+        is_open: whether what is published passes.
+    """
+
+    def __init__(self, publish: Publish) -> None:
+        self._publish = publish
+        self.is_open = True
+
+    def __call__(
+        self, source: str, specs: Sequence[ServiceSpec], /, *, dead: Collection[str] = ()
+    ) -> None:
+        """Pass it on, or not."""
+        if self.is_open:
+            self._publish(source, specs, dead=dead)
 
 
 class _Slot(Generic[P]):
-    """Where one kind of source runs, or none.
+    """Where one kind of source runs, or none; its faults end here.
 
     Args:
-        make: a source.
-        withdraw: takes back what the source has published.
-
-    Attributes:
-        source: that runs.
-        task: in which it does.
+        name: of the kind.
+        make: a source that publishes through what it is given.
+        publish: takes over the services of the source.
+        events: is told what people should know.
     """
 
-    def __init__(self, make: Callable[[P], Source[P]], withdraw: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[P, Publish], Source[P]],
+        publish: Publish,
+        events: EventLog,
+    ) -> None:
+        self._name = name
         self._make = make
-        self._withdraw = withdraw
+        self._publish = publish
+        self._events = events
         self._plan: P | None = None
-        self.source: Source[P] | None = None
-        self.task: asyncio.Task[None] | None = None
+        self._gate = _Gate(publish)
+        self._source: Source[P] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._fault: str | None = None
+
+    @property
+    def status(self) -> SourceStatus | None:
+        """Of the source; None where none runs."""
+        if self._source is None:
+            return None
+        status = self._source.status
+        return status if self._fault is None else replace(status, healthy=False, error=self._fault)
 
     def follow(self, plan: P | None) -> None:
         """Run what is asked for.
@@ -121,20 +150,64 @@ class _Slot(Generic[P]):
         The services of a source that gives way to another stay until that one publishes.
         """
         last, self._plan = self._plan, plan
-        if plan is not None and self.source is not None and last and plan.place == last.place:
-            self.source.configure(plan)
+        if plan is not None and self._source is not None and last and plan.place == last.place:
+            self._configure(self._source, plan)
             return
-        if self.task is not None:
-            self.task.cancel()
-            if plan is None:
-                self._withdraw()
-        self.source = self.task = None
+        was_running = self._task is not None
+        self._stop()
+        self._source = self._fault = None
         if plan is not None:
-            self.source = self._make(plan)
-            self.task = asyncio.create_task(self.source.run(), name=f"discovery: {plan.place}")
+            self._gate = _Gate(self._publish)
+            self._source = self._make(plan, self._gate)
+            self._start(self._source)
+        elif was_running:
+            self._publish(self._name, ())
 
     async def end(self) -> None:
         """End the source; what it has published stays."""
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+        task = self._task
+        self._stop()
+        if task is not None:
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _stop(self) -> None:
+        self._gate.is_open = False
+        if self._task is not None:
+            self._task.cancel()
+        self._task = None
+
+    def _start(self, source: Source[P], after_s: float = 0) -> None:
+        task = asyncio.create_task(self._run(source, after_s), name=f"discovery: {self._name}")
+        self._task = task
+
+    async def _run(self, source: Source[P], pause_s: float) -> None:
+        """Run a source until cancelled, and again after a pause where it fails."""
+        while True:
+            if pause_s:
+                await asyncio.sleep(pause_s)
+            self._fault = None
+            try:
+                await source.run()
+                self._failed("it ended by itself")
+            except Exception as error:  # noqa: BLE001 - a fault in one source must not end the router
+                self._failed(_described(error), error)
+            pause_s = _PAUSE_S
+
+    def _configure(self, source: Source[P], plan: P) -> None:
+        try:
+            source.configure(plan)
+        except Exception as error:  # noqa: BLE001 - as in `_run`
+            self._failed(_described(error), error)
+            if self._task is not None:
+                self._task.cancel()
+            self._start(source, _PAUSE_S)
+
+    def _failed(self, why: str, error: Exception | None = None) -> None:
+        """Tell of a fault; what the source published before goes on to count."""
+        self._fault = f"it failed ({why}), and is started again every {_PAUSE_S:g} s"
+        _log.error("source_failed", source=self._name, why=why, exc_info=error)
+        self._events.add("discovery", self._name, self._fault, Severity.ERROR)
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:300]

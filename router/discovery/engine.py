@@ -187,7 +187,11 @@ class DockerEngine:
             requests.RequestException,
             urllib3.exceptions.HTTPError,
             OSError,
-            KeyError,
+            # JSON of another shape than an engine's, which the SDK takes on trust
+            AttributeError,
+            LookupError,
+            RecursionError,
+            TypeError,
             ValueError,
         ) as error:
             raise EngineError(f"cannot {what} at {self._endpoint}: {_reason(error)}") from error

@@ -111,13 +111,24 @@ def read_folder(
         is_known = known is not None and known.view.stamps == view.stamps
         if known is not None and is_known and view.names.isdisjoint(changed):
             files[path] = known
-        elif view.stamps[path] is not None:  # not gone meanwhile
+        elif os.path.lexists(path):  # not gone meanwhile
             files[path] = _read(path, view, known, environ)
     return Folder(files)
 
 
 def _counts(path: Path) -> bool:
-    return path.suffix == ".yaml" and not path.name.startswith(".") and not path.is_dir()
+    return path.suffix == ".yaml" and not path.name.startswith(".") and _is_file(path)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it can be read to an end: no folder, and no pipe, which would be waited for.
+
+    A link to where nobody may look counts: that is a problem of this file, not of the folder.
+    """
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
 def _read(path: Path, view: View, known: FileState | None, environ: Mapping[str, str]) -> FileState:

@@ -1,8 +1,8 @@
 """What is known of labelled containers, and which services follow from it; it only decides.
 
 An event that takes a container out counts by itself: when it `die`s, the engine may list it as
-running for a while. What an inspection or a listing says is older than such an event where the
-container was not started since, and is then passed over.
+running for a while. What an inspection or a listing says of the life that ended so is older than
+the event, and is passed over.
 """
 
 from __future__ import annotations
@@ -83,6 +83,23 @@ class Complaint:
     is_out: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """The end of a container's life, in nanoseconds of the engine's clock.
+
+    Attributes:
+        life: when that life had begun; None: the container was not known.
+        at: when it ended.
+    """
+
+    life: int | None
+    at: int
+
+    def is_of(self, started_at: int) -> bool:
+        """Whether it ended the life that began then; the clock may have been set back since."""
+        return started_at <= self.at if self.life is None else started_at == self.life
+
+
 class Registry:
     """Which containers are members, under which names.
 
@@ -93,7 +110,7 @@ class Registry:
     def __init__(self) -> None:
         self._members: dict[str, Member] = {}
         self._names: dict[str, str] = {}
-        self._ended: dict[str, int] = {}
+        self._ended: dict[str, _End] = {}
         self._rejected: dict[str, Rejected] = {}
 
     def specs(self, taken: Collection[str] = ()) -> tuple[ServiceSpec, ...]:
@@ -129,7 +146,8 @@ class Registry:
         elif event.fate is Fate.DIED:
             if member is not None and member.container.started_at > event.at:
                 return Change()  # of an earlier life
-            self._ended[event.id] = event.at
+            life = None if member is None else member.container.started_at
+            self._ended[event.id] = _End(life, event.at)
         if event.fate is Fate.CHANGED or member is None:
             return Change()
         return Change(went=(self._drop(event.id, event.fate),))
@@ -181,7 +199,8 @@ class Registry:
         return [self._drop(id_, _GONE) for id_ in tuple(self._members) if id_ not in there]
 
     def _is_of_the_past(self, member: Member) -> bool:
-        return member.container.started_at <= self._ended.get(member.container.id, -1)
+        end = self._ended.get(member.container.id)
+        return end is not None and end.is_of(member.container.started_at)
 
     def _drop(self, id_: str, why: str) -> Went:
         member = self._members.pop(id_)

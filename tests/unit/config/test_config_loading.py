@@ -329,10 +329,18 @@ def test_a_file_of_services_alone_is_a_list(tmp_path: Path) -> None:
     assert [service.name for service in load_services(path, {})] == ["a", "b"]
 
 
-def test_an_empty_file_of_services_is_an_empty_list(tmp_path: Path) -> None:
+def test_an_empty_list_of_services_is_written_as_one(tmp_path: Path) -> None:
     path = tmp_path / "more.yaml"
-    path.write_text("# none yet\n")
+    path.write_text("[]\n")
     assert load_services(path, {}) == ()
+
+
+@pytest.mark.parametrize("text", ["", "# none yet\n", "---\n", "null\n"])
+def test_a_file_of_services_without_content_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "more.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=r"more\.yaml:1: is empty; write \[\]"):
+        load_services(path, {})
 
 
 def test_problems_of_a_file_of_services_are_told_by_its_own_keys(tmp_path: Path) -> None:

@@ -232,3 +232,9 @@ def test_files_that_are_not_there_are_no_error(tmp_path: Path):
     view = view_of(tmp_path / "none" / "backends.yaml", {})
     assert list(view.stamps.values()) == [None]
     assert view.folders == frozenset()
+
+
+def test_a_null_in_the_path_of_a_secret_ends_nothing(path: Path):
+    path.write_text('services: [{api_key_file: "k\\0"}]\n')
+    view = view_of(path, {})
+    assert list(view.stamps.values())[1:] == [None]

@@ -208,3 +208,15 @@ def test_checks_leave_nothing_behind(machine: Machine) -> None:
     before = sorted(machine.deploy.rglob("*"))
     machine.run("start-all.sh", "--check")
     assert sorted(machine.deploy.rglob("*")) == before
+
+
+def _used_on_the_first_line_of_many(machine: Machine, **facts: str) -> None:
+    """What a program says goes on for more than a pipe holds after the line that counts."""
+    rest = "0000/tcp -> 0.0.0.0:0\n" * 10_000
+    machine.docker(**{name: f"{first}\n{rest}" for name, first in facts.items()})
+
+
+def test_a_long_answer_whose_first_line_counts_is_not_taken_for_a_failure(machine: Machine) -> None:
+    _used_on_the_first_line_of_many(machine, runtimes='{"nvidia":{}}', ports="80/tcp -> 0.0.0.0:1")
+    done = machine.run("start-all.sh", "--check")
+    assert (done.returncode, done.stderr) == (0, ""), done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import shutil
 import subprocess
@@ -95,6 +96,31 @@ def test_defaults_of_the_compose_files_are_those_of_the_example() -> None:
     for path in FILES:
         for name, default in re.findall(r"\$\{([A-Z0-9_]+):-([^}]+)\}", path.read_text()):
             assert example.get(name, default) == default, f"{path.name}: {name}"
+
+
+def test_the_router_and_nginx_have_addresses_that_neither_can_take_from_the_other() -> None:
+    example = dict(
+        re.findall(r"^([A-Z0-9_]+)=(.+)$", (DEPLOY / ".env.example").read_text(), re.MULTILINE)
+    )
+    fixed = {
+        name: services(DEPLOY / f"compose.{name}.yaml")[name]["networks"]["front"]["ipv4_address"]
+        for name in ("router", "nginx")
+    }
+    assert fixed["router"].startswith("${ROUTER_ADDRESS:-")
+    assert fixed["nginx"].startswith("${NGINX_ADDRESS:-")
+    subnet = ipaddress.ip_network(example["FRONT_SUBNET"])
+    taken = {ipaddress.ip_address(example[f"{name}_ADDRESS"]) for name in ("ROUTER", "NGINX")}
+    assert len(taken) == 2
+    assert taken < set(list(subnet.hosts())[1:])  # the first is the network's gateway
+
+
+def test_one_address_cannot_fill_the_place_where_large_bodies_wait() -> None:
+    conf = (REPOSITORY / "nginx" / "gateway.conf").read_text()
+    (at_once,) = re.findall(r"limit_conn +large_bodies (\d+);", conf)
+    (megabytes,) = re.findall(r"client_max_body_size +(\d+)m;", conf)
+    tmpfs = services(DEPLOY / "compose.nginx.yaml")["nginx"]["tmpfs"]
+    (holds,) = re.findall(r"/tmp:size=(\d+)m", " ".join(tmpfs))
+    assert int(at_once) * int(megabytes) < int(holds)
 
 
 def test_the_router_s_configuration_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx2
 import pytest
@@ -131,10 +133,51 @@ def test_a_body_that_is_too_large_is_refused_in_openai_s_form(gateway: Gateway) 
     assert json.loads(body)["error"]["code"] == "request_too_large"
 
 
+LARGE_AT_ONCE = 20
+
+
+def opened(gateway: Gateway, held: ExitStack, head: str, body: bytes) -> ssl.SSLSocket:
+    """A connection that has sent a head and the beginning of a body."""
+    connection = held.enter_context(gateway.connection())
+    connection.sendall(f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\n{head}\r\n\r\n".encode() + body)
+    return connection
+
+
+@pytest.mark.parametrize("head", ["content-length: 300000", "transfer-encoding: chunked"])
+def test_an_address_sends_a_few_large_bodies_at_once_and_small_ones_beside_them(
+    gateway: Gateway, client: httpx2.Client, head: str
+) -> None:
+    with ExitStack() as held:
+        for _ in range(LARGE_AT_ONCE):
+            opened(gateway, held, head, b"")
+        one_more = opened(gateway, held, head, b"")
+        answered = one_more.recv(2000)
+        assert answered.startswith(b"HTTP/1.1 429 ")
+        assert b"Retry-After: 1\r\n" in answered
+        assert client.post(CHAT, json={}).status_code == 200
+        assert client.get("/v1/models").status_code == 200
+
+
+def test_many_requests_with_small_bodies_pass_at_once(
+    gateway: Gateway, client: httpx2.Client, upstream: ScriptedUpstream
+) -> None:
+    gate = Gate()
+    upstream.script = lambda _: [gate, Send(answer({}))]
+    body = b"{" + b" " * 90_000 + b"}"
+    with ExitStack() as held:
+        sent = [
+            opened(gateway, held, f"content-length: {len(body)}", body)
+            for _ in range(LARGE_AT_ONCE + 4)
+        ]
+        gate.open()
+        answers = [connection.recv(100) for connection in sent]
+    assert {line[:12] for line in answers} == {b"HTTP/1.1 200"}
+
+
 def test_the_router_s_own_errors_pass_as_they_are(
     client: httpx2.Client, upstream: ScriptedUpstream
 ) -> None:
-    for status in (403, 404, 413, 502, 503, 504):
+    for status in (403, 404, 413, 429, 502, 503, 504):
         upstream.script = lambda _, status=status: [Send(answer({"own": True}, status=status))]
         response = client.post(CHAT, json={})
         assert (response.status_code, response.json()) == (status, {"own": True})

@@ -202,3 +202,29 @@ def test_proxies_of_the_environment_are_not_for_the_engine(docker, monkeypatch):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     docker.answers["/containers/json"] = answer([])
     assert DockerEngine(docker.endpoint).labelled() == []
+
+
+@pytest.mark.parametrize("value", [[], None, "x", 7, {"ApiVersion": 7}])
+def test_a_version_of_another_shape_is_an_error(docker, value):
+    docker.answers["/version"] = answer(value)
+    assert "cannot connect" in raised(EngineError, lambda: DockerEngine(docker.endpoint))
+
+
+@pytest.mark.parametrize("value", [None, 7, "x", {"a": 1}, [None], ["x"], [[]]])
+def test_a_list_of_another_shape_is_an_error(docker, value):
+    docker.answers["/containers/json"] = answer(value)
+    engine = DockerEngine(docker.endpoint)
+    assert "cannot list containers" in raised(EngineError, engine.labelled)
+
+
+@pytest.mark.parametrize("value", [None, 7, "x", []])
+def test_a_container_of_another_shape_is_none(docker, value):
+    docker.answers[f"/containers/{ID}/json"] = answer(value)
+    assert DockerEngine(docker.endpoint).inspect(ID) is None
+
+
+@pytest.mark.parametrize("line", [b"[]", b"null", b'"x"', b"7"])
+def test_an_event_of_another_shape_is_passed_over(docker, line):
+    real = json.dumps(told("die")).encode()
+    docker.answers["/events"] = stream(line + b"\n", real + b"\n", end=True)
+    assert list(DockerEngine(docker.endpoint).events()) == [ContainerEvent(ID, Fate.DIED, 17)]

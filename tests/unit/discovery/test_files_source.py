@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -52,11 +54,61 @@ def test_other_files_hidden_ones_and_folders_do_not_count(folder):
     assert names(read_folder(folder, Folder())) == ["a"]
 
 
-def test_an_empty_file_is_a_list_of_none(folder):
-    write(folder, "a.yaml", text="# nothing yet\n")
+@pytest.mark.parametrize("text", ["\n", "# nothing yet\n", "---\n"])
+def test_a_file_without_content_keeps_what_it_said_when_it_was_right(folder, text):
+    path = write(folder, "a.yaml", "a")
     found = read_folder(folder, Folder())
+    write(folder, "a.yaml", text=text)
+    found = read_folder(folder, found)
+    assert names(found) == ["a"]
+    assert [str(each) for each in found.files[path].problems] == [
+        f"{path}:1: is empty; write [] for no services"
+    ]
+
+
+def test_an_empty_list_is_no_services(folder):
+    path = write(folder, "a.yaml", "a")
+    found = read_folder(folder, Folder())
+    write(folder, "a.yaml", text="[]\n")
+    found = read_folder(folder, found)
     assert names(found) == []
-    assert not found.files[folder / "a.yaml"].problems
+    assert not found.files[path].problems
+
+
+def test_a_pipe_is_not_waited_for(folder):
+    write(folder, "a.yaml", "a")
+    os.mkfifo(folder / "b.yaml")
+    assert names(read_folder(folder, Folder())) == ["a"]
+
+
+def test_a_link_to_where_nobody_may_look_is_a_problem_of_this_file_alone(folder, monkeypatch):
+    write(folder, "a.yaml", "a")
+    path = write(folder, "b.yaml", "b")
+    found = read_folder(folder, Folder())
+    of = {name: getattr(Path, name) for name in ("stat", "open")}
+
+    def refusing(name: str):
+        def call(self, *args, **more):
+            if self == path:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return of[name](self, *args, **more)
+
+        return call
+
+    for name in of:  # by its mode alone root would be let in
+        monkeypatch.setattr(Path, name, refusing(name))
+    found = read_folder(folder, found)
+    assert found.error is None
+    assert names(found) == ["a", "b"]
+    (problem,) = found.files[path].problems
+    assert "Permission denied" in problem.message
+
+
+def test_a_null_in_the_path_of_a_secret_is_a_problem_of_the_file(folder):
+    text = '- {name: a, url: "http://a:1", api_key_file: "k\\0"}\n'
+    path = write(folder, "a.yaml", text=text)
+    (problem,) = read_folder(folder, Folder()).files[path].problems
+    assert problem.key == "[0].api_key_file"
 
 
 def test_a_bad_file_tells_its_line_and_key_and_the_others_go_on(folder):

@@ -105,6 +105,21 @@ def test_what_was_started_after_it_had_died_is_back():
     assert list(names(registry)) == ["c1"]
 
 
+def test_what_was_started_by_a_clock_that_was_set_back_is_back():
+    registry = Registry()
+    look(registry, container(1, started_at=1000))
+    registry.note(event(Fate.DIED, at=2000))
+    look(registry, container(1, started_at=500))
+    assert list(names(registry)) == ["c1"]
+
+
+def test_the_death_of_one_that_was_out_keeps_it_out_by_the_time():
+    registry = Registry()
+    registry.note(event(Fate.DIED, at=2000))
+    look(registry, container(1, started_at=1000))
+    assert names(registry) == {}
+
+
 def test_the_death_of_an_earlier_life_does_not_end_the_present_one():
     registry = Registry()
     look(registry, container(1, started_at=3000))
