@@ -31,6 +31,11 @@ class _Through(logging.Handler):
             self._writer.put(line.encode("utf-8", "backslashreplace") + b"\n", 1)
 
 
+def is_console(log_format: LogFormat) -> bool:
+    """Whether lines are columns for people; else they are JSON."""
+    return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+
+
 def configure_logging(
     log_format: LogFormat = "auto", level: LogLevel = "info", writer: LineWriter | None = None
 ) -> None:
@@ -39,7 +44,6 @@ def configure_logging(
     `auto` writes columns on a terminal and JSON elsewhere. With a `writer` nothing here waits for
     whoever reads the lines; without one they are written at once.
     """
-    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -48,7 +52,7 @@ def configure_logging(
     ]
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        if console
+        if is_console(log_format)
         else structlog.processors.JSONRenderer()
     )
     structlog.configure(

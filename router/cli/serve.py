@@ -20,7 +20,7 @@ from router.config.settings import ServerSettings
 from router.config.watching import ConfigWatcher
 from router.daemon import Daemon, Spans, check_supported
 from router.line_writer import LineWriter
-from router.log import LogFormat, LogLevel, configure_logging
+from router.log import LogFormat, LogLevel, configure_logging, is_console
 from router.proxy.access_log import AccessLog, Form
 from router.storage import StorageError
 
@@ -55,7 +55,8 @@ def serve(
     """
     writer = LineWriter(sys.stderr.buffer)
     configure_logging(log_format, log_level, writer)
-    lines = AccessLog(writer, _form(log_format), access_log_share) if access_log else None
+    form: Form = "console" if is_console(log_format) else "json"
+    lines = AccessLog(writer, form, access_log_share) if access_log else None
     try:
         _serve(config, host, port, state_dir, lines, _spans() if otel else None)
     finally:
@@ -108,12 +109,6 @@ def _take_all_descriptors() -> None:
     """Raise the soft limit to the hard one: a connection on either side takes a descriptor."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _form(log_format: LogFormat) -> Form:
-    """The access log's form: that of the log."""
-    columns = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
-    return "console" if columns else "json"
 
 
 def _spans() -> Spans:

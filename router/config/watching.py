@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +110,29 @@ def _stamp(path: Path) -> Stamp | None:
     )
 
 
+async def changed_names(folders: Iterable[str], look_s: float) -> AsyncGenerator[set[str], None]:
+    """The names of which the file system tells in these folders; none when `look_s` are over.
+
+    Raises:
+        OSError: no events are to be had: a limit of the system, a folder that is gone.
+        RuntimeError, ExceptionGroup: of the watcher's own thread.
+    """
+    # It writes a line for every event in the folder, whoever's file that is.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    watching = awatch(
+        *sorted(folders),
+        watch_filter=None,
+        debounce=_GATHER_MS,
+        step=_STEP_MS,
+        rust_timeout=round(look_s * 1000),
+        yield_on_timeout=True,
+        recursive=False,
+    )
+    async with aclosing(watching) as events:
+        async for changes in events:
+            yield {name for _, name in changes}
+
+
 class ConfigWatcher:
     """Tells of every change since it was made; make it before the file is loaded.
 
@@ -129,8 +152,6 @@ class ConfigWatcher:
 
     async def run(self, on_change: Callable[[], None]) -> None:
         """Call `on_change` soon after each change, until cancelled; it may be called too often."""
-        # It writes a line for every event in the folder, whoever's file that is.
-        logging.getLogger("watchfiles").setLevel(logging.WARNING)
         try:
             while True:
                 await self._follow_events(on_change)
@@ -150,18 +171,9 @@ class ConfigWatcher:
             RuntimeError, ExceptionGroup: of the watcher's own thread.
         """
         folders = self._view.folders
-        watching = awatch(
-            *sorted(folders),
-            watch_filter=None,
-            debounce=_GATHER_MS,
-            step=_STEP_MS,
-            rust_timeout=round(self._look_s * 1000),
-            yield_on_timeout=True,
-            recursive=False,
-        )
-        async with aclosing(watching) as events:
-            async for changes in events:
-                await self._look({name for _, name in changes}, on_change)
+        async with aclosing(changed_names(folders, self._look_s)) as changes:
+            async for names in changes:
+                await self._look(names, on_change)
                 if self._view.folders != folders:
                     return
 

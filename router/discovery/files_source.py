@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from watchfiles import awatch
-
 from router.config import ConfigurationError, Settings, load_services
 from router.config.problems import Problem
 from router.config.settings import ServiceSettings
-from router.config.watching import View, view_of
+from router.config.watching import View, changed_names, view_of
 from router.discovery.status import FILES, Publish, SourceStatus
 from router.discovery.threads import in_thread
 from router.events import EventLog, Severity
@@ -23,8 +20,6 @@ from router.log import get_logger
 from router.model import ServiceSpec
 
 _LOOK_S = 1.0
-_GATHER_MS = 100
-_STEP_MS = 50
 _MOST_FILES = 1000
 _MOST_PROBLEMS = 20
 
@@ -196,7 +191,6 @@ class FilesSource:
 
     async def run(self) -> None:
         """Read the folder, and again whenever it changes, until cancelled."""
-        logging.getLogger("watchfiles").setLevel(logging.WARNING)
         while True:
             await self._look(())
             try:
@@ -212,18 +206,10 @@ class FilesSource:
             OSError: it is not there, or no events are to be had.
             RuntimeError, ExceptionGroup: of the watcher's own thread.
         """
-        watching = awatch(
-            self._plan.folder,
-            watch_filter=None,
-            debounce=_GATHER_MS,
-            step=_STEP_MS,
-            rust_timeout=round(self._look_s * 1000),
-            yield_on_timeout=True,
-            recursive=False,
-        )
-        async with aclosing(watching) as events:
-            async for changes in events:
-                await self._look({name for _, name in changes})
+        folder = str(self._plan.folder)
+        async with aclosing(changed_names([folder], self._look_s)) as changes:
+            async for names in changes:
+                await self._look(names)
                 if self._folder.error is not None:
                     return
 

@@ -271,26 +271,13 @@ class Metering:
                 "`background` is not taken: an answer that is fetched later cannot be charged.",
                 param="background",
             )
-        model = wanted.model
-        cost = most(
-            wanted.path,
-            fields,
-            wanted.body,
-            self._fleet.context_length(model),
-            self.frames.frame(model),
-        )
-        whole = cost.completion_tokens
-        outcome = self.ledger.reserve(organization, cost.prompt_tokens, whole, self.clock(), whole)
-        if isinstance(outcome, Refusal):
-            if outcome.kind is Kind.TOKENS:
-                if is_countable(wanted.path, fields, wanted.body):
-                    return None
-                outcome = self._reserve_least(organization, cost)
-            return self._opened(organization, wanted, cost, outcome)
-        meter = Meter(self, model, len(wanted.body), cost, outcome)
-        if outcome.clamped or cost.must_limit or fields.stream:
-            _prepared(meter, wanted)
-        return meter
+        cost = self._cost(wanted)
+        outcome = self._reserve(organization, cost, cost.completion_tokens)
+        if isinstance(outcome, Refusal) and outcome.kind is Kind.TOKENS:
+            if is_countable(wanted.path, fields, wanted.body):
+                return None
+            outcome = self._reserve(organization, cost, cost.least_tokens)
+        return self._opened(organization, wanted, cost, outcome)
 
     async def open_counted(self, organization: str, wanted: Wanted) -> Meter:
         """The same near the end of a quota: with the engine's own count of the prompt.
@@ -299,14 +286,21 @@ class Metering:
             InsufficientQuota: it does not fit in what is left.
         """
         cost = self._cost(wanted, await self._count(wanted))
-        return self._opened(organization, wanted, cost, self._reserve_least(organization, cost))
+        outcome = self._reserve(organization, cost, cost.least_tokens)
+        return self._opened(organization, wanted, cost, outcome)
 
     def _opened(
         self, organization: str, wanted: Wanted, cost: Cost, outcome: Reservation | Refusal
     ) -> Meter:
         if isinstance(outcome, Refusal):
             raise self._refused(organization, outcome)
-        return _prepared(Meter(self, wanted.model, len(wanted.body), cost, outcome), wanted)
+        meter = Meter(self, wanted.model, len(wanted.body), cost, outcome)
+        try:
+            meter.prepare(wanted)
+        except BaseException:  # a fault gives the reservation back
+            meter.close(None)
+            raise
+        return meter
 
     def estimate(self, wanted: Wanted) -> Cost:
         """The most that a request may cost; nothing is reserved."""
@@ -323,14 +317,9 @@ class Metering:
             counted,
         )
 
-    def _reserve_least(self, organization: str, cost: Cost) -> Reservation | Refusal:
-        """Reserve what is left, if it will do."""
+    def _reserve(self, organization: str, cost: Cost, clamp_to: int) -> Reservation | Refusal:
         return self.ledger.reserve(
-            organization,
-            cost.prompt_tokens,
-            cost.completion_tokens,
-            self.clock(),
-            cost.least_tokens,
+            organization, cost.prompt_tokens, cost.completion_tokens, self.clock(), clamp_to
         )
 
     async def _count(self, wanted: Wanted) -> int | None:
@@ -373,16 +362,6 @@ class Metering:
             f"{refusal.requested} needed for this one. It ends at {_utc(refusal.resets_at)}.",
             retry_after_s=refusal.retry_after_s(self.clock()),
         )
-
-
-def _prepared(meter: Meter, wanted: Wanted) -> Meter:
-    """Have it prepare; what a fault interrupts gives its reservation back."""
-    try:
-        meter.prepare(wanted)
-    except BaseException:
-        meter.close(None)
-        raise
-    return meter
 
 
 def _utc(seconds: float) -> str:

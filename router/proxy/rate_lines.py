@@ -28,12 +28,7 @@ class RateLines:
 
     def tell(self, windows: WindowSet, now: float) -> bytes:
         """All six lines; nothing where a kind has no limit or the day has ended, see `lines_of`."""
-        tokens, month, requests = windows.day_tokens, windows.month_tokens, windows.day_requests
-        tokens_left = tokens.limit - tokens.used - tokens.reserved
-        left_of_month = month.limit - month.used - month.reserved
-        if left_of_month < tokens_left:
-            tokens, tokens_left = month, left_of_month
-        requests_left = requests.limit - requests.used - requests.reserved
+        tokens, tokens_left, requests, requests_left = windows.tightest()
         kept = self._kept.get(windows)
         second = int(now)
         if (

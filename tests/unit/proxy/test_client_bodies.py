@@ -14,11 +14,6 @@ from unit.proxy.client_fakes import CHUNKED, GET, POST, Client, echo, head, late
 IN_CHUNKS = head(b"transfer-encoding: chunked")
 
 
-@pytest.fixture
-def client() -> Client:
-    return Client()
-
-
 def chunked(*pieces: bytes) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
 

@@ -19,20 +19,7 @@ from unit.proxy.client_fakes import (
     get,
     head,
     later,
-    waiting_client,
 )
-
-
-@pytest.fixture
-def client() -> Client:
-    return Client()
-
-
-@pytest.fixture
-def waiting() -> Client:
-    """A client whose answers the test gives."""
-    return waiting_client()
-
 
 # -- one after the other ---------------------------------------------------------------------------
 

@@ -9,11 +9,6 @@ from unit.proxy.client_fakes import GET, Client, head
 KIB = 1024
 
 
-@pytest.fixture
-def client() -> Client:
-    return Client()
-
-
 def status(client: Client, *reads: bytes) -> int:
     (answer,) = client.ask(*reads)
     return answer.status

@@ -18,11 +18,6 @@ from unit.proxy.client_fakes import (
 )
 
 
-@pytest.fixture
-def client() -> Client:
-    return Client()
-
-
 def refusing(path: str = "/bad") -> Client:
     """A client who may not ask for `path`."""
     handler = Answering()

@@ -7,22 +7,9 @@ import pytest
 from unit.proxy.client_fakes import (
     BODY_TO_COME,
     GET,
-    Client,
     echo,
     head,
-    waiting_client,
 )
-
-
-@pytest.fixture
-def client() -> Client:
-    return Client()
-
-
-@pytest.fixture
-def waiting() -> Client:
-    """A client whose answers the test gives."""
-    return waiting_client()
 
 
 @pytest.mark.parametrize(
