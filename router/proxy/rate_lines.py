@@ -6,6 +6,8 @@ from router.ledger import Tightest
 from router.ledger.accounts import NO_LIMIT, Counter, WindowSet
 
 _MAX_KEPT = 1024
+_Kept = tuple[int, Counter, int, int, bytes]
+"""Second, window of tokens, its limit, limit of requests, and the lines but for what is left."""
 
 
 def lines_of(tightest: Tightest, now: float) -> bytes:
@@ -24,7 +26,7 @@ class RateLines:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[WindowSet, tuple[int, int, int, bytes]] = {}
+        self._kept: dict[WindowSet, _Kept] = {}
 
     def tell(self, windows: WindowSet, now: float) -> bytes:
         """All six lines; nothing where a kind has no limit or the day has ended, see `lines_of`."""
@@ -34,20 +36,19 @@ class RateLines:
         if (
             kept is None
             or kept[0] != second
-            or kept[1] != tokens.limit
-            or kept[2] != requests.limit
+            or kept[1] is not tokens
+            or kept[2] != tokens.limit
+            or kept[3] != requests.limit
         ):
             if NO_LIMIT in {tokens.limit, requests.limit} or now >= windows.end:
                 return b""
             kept = self._keep(windows, tokens, requests, second)
-        return kept[3] % (
+        return kept[4] % (
             requests_left if requests_left > 0 else 0,  # noqa: FURB136 - the hot path
             tokens_left if tokens_left > 0 else 0,  # noqa: FURB136
         )
 
-    def _keep(
-        self, windows: WindowSet, tokens: Counter, requests: Counter, second: int
-    ) -> tuple[int, int, int, bytes]:
+    def _keep(self, windows: WindowSet, tokens: Counter, requests: Counter, second: int) -> _Kept:
         if len(self._kept) >= _MAX_KEPT:
             self._kept.clear()
         form = _BOTH_LINES % (
@@ -56,7 +57,7 @@ class RateLines:
             tokens.limit,
             max(0, tokens.end - second),
         )
-        kept = self._kept[windows] = second, tokens.limit, requests.limit, form
+        kept = self._kept[windows] = second, tokens, tokens.limit, requests.limit, form
         return kept
 
 

@@ -208,6 +208,19 @@ async def test_an_answer_after_midnight_is_told_of_the_new_day(house_of):
     assert int(lines[b"x-ratelimit-reset-requests"].rstrip(b"s")) > 0
 
 
+async def test_of_two_windows_with_one_limit_the_tightest_ones_end_is_told(house_of):
+    """A day's and a month's limit may be the same number; which is tighter changes with time."""
+    house = house_of(5000)
+    house.ledger.configure({"acme": Limits(5000, 5000, 10)})
+    meter = await house.chat(max_tokens=7)
+    windows = meter.reservation.windows
+    first = told(meter.rate_lines())
+    windows.month_tokens.used += 100
+    second = told(meter.rate_lines())
+    ends = [int(lines[b"x-ratelimit-reset-tokens"].rstrip(b"s")) for lines in (first, second)]
+    assert ends[1] - ends[0] == windows.month_tokens.end - windows.day_tokens.end
+
+
 async def test_without_limits_there_are_no_such_headers(house_of):
     assert (await house_of().chat()).rate_lines() == b""
 
