@@ -20,6 +20,7 @@ from router.fleet.breaker import (
     paused,
 )
 from router.fleet.catalog import Catalog, build_catalog
+from router.fleet.lease import Lease
 from router.fleet.load import EngineLoad, next_progress
 from router.fleet.refusal import nobody, retry_after
 from router.fleet.service import Health, Service
@@ -33,36 +34,6 @@ _log = get_logger("router.fleet")
 _SOURCE_RANK = {"yaml": 0, "files": 1, "docker": 2}
 StateListener = Callable[[Service, ServiceState, float], None]
 """Is given the service, the state it was in, and for how many seconds."""
-
-
-class Lease:
-    """One slot of a service. Given back exactly once, however often `release` is called."""
-
-    __slots__ = ("_fleet", "_told", "_trial", "service")
-
-    def __init__(self, fleet: Fleet, service: Service, *, trial: bool) -> None:
-        self._fleet: Fleet | None = fleet
-        self._told = False
-        self._trial = trial
-        self.service = service
-
-    def succeeded(self) -> None:
-        """The answer began well."""
-        if self._fleet is not None and not self._told:
-            self._told = True
-            self._fleet.note_success(self.service)
-
-    def failed(self, reason: str, wait_s: float | None = None) -> None:
-        """It failed before its first byte; `wait_s`: the engine's `Retry-After`."""
-        if self._fleet is not None and not self._told:
-            self._told = True
-            self._fleet.note_failure(self.service, reason, wait_s)
-
-    def release(self) -> None:
-        """Give the slot back. Does not await; a second call does nothing."""
-        fleet, self._fleet = self._fleet, None
-        if fleet is not None:
-            fleet.give_back(self.service, untold_trial=self._trial and not self._told)
 
 
 class Fleet:

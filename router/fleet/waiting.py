@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from router.fleet.fleet import Lease
-    from router.fleet.service import Service
+from router.fleet.lease import Lease
+from router.fleet.service import Service
 
 QUANTUM_TOKENS = 4096
 _MAX_COST = 16 * QUANTUM_TOKENS

@@ -12,7 +12,8 @@ from time import monotonic
 
 from router.config.settings import LimitsSettings
 from router.errors import BadGateway, Draining, GatewayTimeout, Overloaded, RouterError
-from router.fleet.fleet import Fleet, Lease
+from router.fleet.fleet import Fleet
+from router.fleet.lease import Lease
 from router.fleet.service import Service
 from router.fleet.waiting import Ticket
 from router.log import get_logger

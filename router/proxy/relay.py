@@ -17,7 +17,7 @@ from router.errors import (
     UpstreamDisconnected,
     UpstreamTimeout,
 )
-from router.fleet.fleet import Lease
+from router.fleet.lease import Lease
 from router.openai.envelope import error_event
 from router.openai.usage import Tap
 from router.proxy.exchange import Call, Exchange

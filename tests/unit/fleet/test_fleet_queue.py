@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.errors import ModelLoading, NoHealthyBackend, Overloaded, RouterError
-from router.fleet.fleet import Fleet, Lease
+from router.fleet.fleet import Fleet
+from router.fleet.lease import Lease
 from router.fleet.waiting import QUANTUM_TOKENS, Ticket
 from unit.fleet.fleet_fakes import HEALTHY, UNHEALTHY, build, card, named, spec
 
