@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
 from time import monotonic
 
 from router.config.settings import EjectionSettings
-from router.errors import Overloaded, RouterError
 from router.fleet.breaker import (
     CLOSED,
     after_failure,
@@ -22,7 +19,8 @@ from router.fleet.breaker import (
 from router.fleet.catalog import Catalog, build_catalog
 from router.fleet.lease import Lease
 from router.fleet.load import EngineLoad, next_progress
-from router.fleet.refusal import nobody, retry_after
+from router.fleet.queues import Queues
+from router.fleet.refusal import nobody
 from router.fleet.service import Health, Service
 from router.fleet.waiting import Ticket, WaitingRoom
 from router.log import get_logger
@@ -68,7 +66,9 @@ class Fleet:
         self._draining: list[Service] = []
         self._turns: dict[str, int] = {}
         self._contexts: dict[str, int | None] = {}
-        self._rooms: dict[str, WaitingRoom] = {}
+        self._queues = Queues(self._take, self._members)
+        # Looked at with every request, so without a call; the queues alone change it.
+        self._rooms: Mapping[str, WaitingRoom] = self._queues.rooms
         self._change_listeners: list[Callable[[], None]] = []
         self._down_listeners: list[Callable[[Service], None]] = []
         self._state_listeners: list[StateListener] = []
@@ -128,7 +128,7 @@ class Fleet:
             listener()
         for service in lost:
             self._tell_down(service)
-        self._serve_waiting()
+        self._queues.serve()
 
     def configure(
         self, *, policy: Policy[Service], aliases: Mapping[str, str], ejection: EjectionSettings
@@ -224,10 +224,10 @@ class Fleet:
             self._contexts.clear()
         if service.usable and not was_usable:
             service.last_error = None
-            self._serve_waiting()
+            self._queues.serve()
         elif was_usable and not service.usable:
             self._tell_down(service)
-            self._serve_waiting()
+            self._queues.serve()
         self._show(service)
 
     def _tell_down(self, service: Service) -> None:
@@ -264,7 +264,7 @@ class Fleet:
         if service.breaker is not CLOSED:
             service.breaker = after_success(service.breaker)
             self._show(service)
-            self._serve_waiting()
+            self._queues.serve()
 
     def note_failure(self, service: Service, reason: str, wait_s: float | None) -> None:
         """A request failed before its first byte."""
@@ -287,11 +287,8 @@ class Fleet:
         for service in self._services.values():
             if service.shown is ServiceState.EJECTED:
                 self._show(service)
-        for model, room in tuple(self._rooms.items()):
-            for ticket in room.late(now):
-                room.leave(ticket)
-                self._fail(ticket, self._overloaded(model, "It waited too long for a slot."))
-        self._serve_waiting()
+        self._queues.refuse_late(now)
+        self._queues.serve()
 
     # -- leases --------------------------------------------------------------------------------
 
@@ -304,7 +301,7 @@ class Fleet:
             Overloaded: all healthy ones are full, or others wait already.
         """
         if model in self._rooms:
-            raise self._overloaded(model, "Other requests wait for a slot already.")
+            raise self._queues.overloaded(model, "Other requests wait for a slot already.")
         return self._take(model, exclude)
 
     def eligible(self, model: str) -> tuple[list[Service], int]:
@@ -314,9 +311,8 @@ class Fleet:
             RouterError: as `take`.
         """
         if model in self._rooms:
-            raise self._overloaded(model, "Other requests wait for a slot already.")
-        members = self.catalog.members.get(model, ())
-        return self._eligible(model, members, ()), self._turns.get(model, 0)
+            raise self._queues.overloaded(model, "Other requests wait for a slot already.")
+        return self._eligible(model, self._members(model), ()), self._turns.get(model, 0)
 
     def _take(self, model: str, exclude: Collection[Service]) -> Lease:
         members = self.catalog.members.get(model, ())
@@ -352,7 +348,7 @@ class Fleet:
         if free:
             return free
         if able:
-            raise self._overloaded(model, "Every service is at its limit of requests.")
+            raise self._queues.overloaded(model, "Every service is at its limit of requests.")
         raise nobody(model, members, exclude)
 
     async def wait(self, model: str, ticket: Ticket, max_queue: int) -> Lease:
@@ -362,20 +358,7 @@ class Fleet:
             Overloaded: the queue is full, or the ticket's deadline has come.
             RouterError: nothing is left that could serve the model.
         """
-        room = self._rooms.get(model) or WaitingRoom()
-        if len(room) >= max_queue:
-            raise self._overloaded(model, f"{max_queue} requests wait for it already.")
-        self._rooms[model] = room
-        room.join(ticket)
-        self._serve_waiting()  # a slot may be free that is of no use to those ahead
-        try:
-            return await ticket.lease
-        except asyncio.CancelledError:
-            ticket.give_up()
-            raise
-        finally:
-            room.leave(ticket)
-            self._close_empty(model)
+        return await self._queues.wait(model, ticket, max_queue)
 
     def give_back(self, service: Service, *, untold_trial: bool) -> None:
         """Take a slot back; for leases alone."""
@@ -386,53 +369,14 @@ class Fleet:
             self._draining.remove(service)
             _log.info("service_drained", service=service.name)
         if self._rooms:
-            self._serve_waiting()
+            self._queues.serve()
 
-    def _serve_waiting(self) -> None:
-        """Hand free slots to whoever is next, model by model."""
-        for model, room in tuple(self._rooms.items()):
-            members = self.catalog.members.get(model, ())
-            while _has_news(members) and room.serve(partial(self._give, model)):
-                pass
-            self._close_empty(model)
-
-    def _give(self, model: str, ticket: Ticket) -> bool:
-        if ticket.lease.done():  # its client is gone
-            return True
-        try:
-            ticket.lease.set_result(self._take(model, ticket.exclude))
-        except Overloaded:
-            return False
-        except RouterError as error:
-            self._fail(ticket, error)
-        return True
-
-    def _fail(self, ticket: Ticket, error: RouterError) -> None:
-        if not ticket.lease.done():
-            ticket.lease.set_exception(error)
-
-    def _close_empty(self, model: str) -> None:
-        room = self._rooms.get(model)
-        if room is not None and not len(room):
-            del self._rooms[model]
-
-    def _overloaded(self, model: str, why: str) -> Overloaded:
-        members = self.catalog.members.get(model, ())
-        waiting = len(self._rooms.get(model, ()))
-        return Overloaded(
-            f"`{model}` is overloaded. {why}",
-            retry_after_s=retry_after(members, waiting, monotonic()),
-        )
+    def _members(self, model: str) -> Sequence[Service]:
+        return self.catalog.members.get(model, ())
 
 
 _FAULTY = frozenset({ServiceState.UNHEALTHY, ServiceState.EJECTED})
 _LEVEL = {ServiceState.UNHEALTHY: 30, ServiceState.EJECTED: 30}
-
-
-def _has_news(members: Sequence[Service]) -> bool:
-    """Whether there is news for those who wait: a free slot, or nobody left to wait for."""
-    usable = [each for each in members if each.usable]
-    return not usable or any(not each.is_full for each in usable)
 
 
 def _replaces(old: Service, new: ServiceSpec | None) -> bool:
