@@ -62,6 +62,20 @@ class Catalog:
             param="model",
         )
 
+    def longest_context(self, model: str) -> int | None:
+        """Longest context, in tokens, of the services that may serve `model` now.
+
+        None where one of them has not told.
+        """
+        longest = 0
+        for service in self.members.get(model, ()):
+            card = service.cards.get(model)
+            if card is not None and card.max_model_len is not None:
+                longest = max(longest, card.max_model_len)
+            elif service.usable:
+                return None
+        return longest or None
+
 
 def _shown(name: str) -> str:
     return name if len(name) <= 200 else name[:200] + "…"

@@ -19,9 +19,11 @@ from router.fleet.breaker import (
 from router.fleet.catalog import Catalog, build_catalog
 from router.fleet.lease import Lease
 from router.fleet.load import EngineLoad, next_progress
+from router.fleet.published import Published, replaces
 from router.fleet.queues import Queues
 from router.fleet.refusal import nobody
 from router.fleet.service import Health, Service
+from router.fleet.states import StateListener, States
 from router.fleet.waiting import Ticket, WaitingRoom
 from router.log import get_logger
 from router.metrics import Metrics
@@ -29,9 +31,6 @@ from router.model import ModelCard, ServiceSpec, ServiceState
 from router.routing import Policy
 
 _log = get_logger("router.fleet")
-_SOURCE_RANK = {"yaml": 0, "files": 1, "docker": 2}
-StateListener = Callable[[Service, ServiceState, float], None]
-"""Is given the service, the state it was in, and for how many seconds."""
 
 
 class Fleet:
@@ -61,7 +60,8 @@ class Fleet:
         self._aliases = aliases
         self._ejection = ejection
         self._clock = clock
-        self._published: dict[str, dict[str, ServiceSpec]] = {}
+        self._states = States(clock)
+        self._published = Published()
         self._services: dict[str, Service] = {}
         self._draining: list[Service] = []
         self._turns: dict[str, int] = {}
@@ -71,7 +71,6 @@ class Fleet:
         self._rooms: Mapping[str, WaitingRoom] = self._queues.rooms
         self._change_listeners: list[Callable[[], None]] = []
         self._down_listeners: list[Callable[[Service], None]] = []
-        self._state_listeners: list[StateListener] = []
         self.catalog = Catalog()
 
     # -- what there is -------------------------------------------------------------------------
@@ -96,7 +95,7 @@ class Fleet:
 
     def on_state(self, listener: StateListener) -> None:
         """Have `listener` called when a service's state, as people see it, has changed."""
-        self._state_listeners.append(listener)
+        self._states.on_change(listener)
 
     def publish(
         self, source: str, specs: Iterable[ServiceSpec], *, dead: Collection[str] = ()
@@ -108,20 +107,18 @@ class Fleet:
         sources use one name, `yaml` wins, then `files`. What is gone and named in `dead` does not
         answer any more: calls that wait there for a first byte move.
         """
-        self._published[source] = {spec.name: spec for spec in specs}
-        wanted = self._wanted()
-        gone = [name for name, old in self._services.items() if _replaces(old, wanted.get(name))]
-        lost = [self._services[name] for name in gone if name in dead]
-        lost = [service for service in lost if service.usable]
-        for name in gone:
-            self._remove(self._services.pop(name))
+        self._published.replace(source, specs)
+        wanted = self._published.wanted()
+        gone = [old for old in self._services.values() if replaces(old.spec, wanted.get(old.name))]
+        lost = [service for service in gone if service.name in dead and service.usable]
+        for service in gone:
+            self._remove(service)
         for name, spec in wanted.items():
-            service = self._services.get(name)
-            if service is None:
+            if name in self._services:
+                self._services[name].apply(spec)
+            else:
                 self._services[name] = Service(spec, self._metrics.service(name), self._clock())
                 _log.info("service_added", service=name, url=spec.url, source=spec.source)
-            else:
-                service.apply(spec)
         self._metrics.retain({each.name for each in self.services})
         self._rebuild()
         for listener in self._change_listeners:
@@ -139,15 +136,8 @@ class Fleet:
         self._ejection = ejection
         self._rebuild()
 
-    def _wanted(self) -> dict[str, ServiceSpec]:
-        by_rank = sorted(self._published, key=lambda source: _SOURCE_RANK.get(source, 1))
-        wanted: dict[str, ServiceSpec] = {}
-        for source in by_rank:
-            for name, spec in self._published[source].items():
-                wanted.setdefault(name, spec)
-        return wanted
-
     def _remove(self, service: Service) -> None:
+        del self._services[service.name]
         service.removed = True
         service.usable = False
         _log.info("service_removed", service=service.name, in_flight=service.in_flight)
@@ -160,25 +150,12 @@ class Fleet:
         self._turns = {model: self._turns.get(model, 0) for model in self.catalog.members}
 
     def context_length(self, model: str) -> int | None:
-        """Longest context, in tokens, of the services that may serve `model` now.
-
-        None where one of them has not told: then nothing bounds an answer.
-        """
+        """`Catalog.longest_context`, kept until it may have changed; None bounds no answer."""
         try:
             return self._contexts[model]
         except KeyError:
-            context = self._contexts[model] = self._longest_context(model)
+            context = self._contexts[model] = self.catalog.longest_context(model)
             return context
-
-    def _longest_context(self, model: str) -> int | None:
-        longest = 0
-        for service in self.catalog.members.get(model, ()):
-            card = service.cards.get(model)
-            if card is not None and card.max_model_len is not None:
-                longest = max(longest, card.max_model_len)
-            elif service.usable:
-                return None
-        return longest or None
 
     # -- what probes and readings tell ---------------------------------------------------------
 
@@ -228,34 +205,11 @@ class Fleet:
         elif was_usable and not service.usable:
             self._tell_down(service)
             self._queues.serve()
-        self._show(service)
+        self._states.show(service, monotonic())
 
     def _tell_down(self, service: Service) -> None:
         for listener in self._down_listeners:
             listener(service)
-
-    def _show(self, service: Service) -> None:
-        """Log and time a change of the state that people see."""
-        state = service.state(monotonic())
-        if state is service.shown:
-            return
-        if service.shown is ServiceState.HEALTHY and state in _FAULTY:
-            service.cells.leave.observe(monotonic() - service.fault_began(monotonic()))
-        now = self._clock()
-        was, was_for_s = service.shown, now - service.since
-        service.cells.note_state(str(was), str(state), was_for_s)
-        _log.log(
-            _LEVEL.get(state, 20),
-            "service_state",
-            service=service.name,
-            state=str(state),
-            was=str(was),
-            was_for_s=round(was_for_s, 3),
-            error=None if state is ServiceState.HEALTHY else service.last_error,
-        )
-        service.shown, service.since = state, now
-        for listener in self._state_listeners:
-            listener(service, was, was_for_s)
 
     # -- what requests tell --------------------------------------------------------------------
 
@@ -263,7 +217,7 @@ class Fleet:
         """An answer began well."""
         if service.breaker is not CLOSED:
             service.breaker = after_success(service.breaker)
-            self._show(service)
+            self._states.show(service, monotonic())
             self._queues.serve()
 
     def note_failure(self, service: Service, reason: str, wait_s: float | None) -> None:
@@ -280,13 +234,13 @@ class Fleet:
         )
         if wait_s is not None:
             service.breaker = paused(service.breaker, monotonic(), wait_s)
-        self._show(service)
+        self._states.show(service, monotonic())
 
     def review(self, now: float) -> None:
         """Look at what time alone changes: ends of ejections, ends of waits. For the sweep."""
         for service in self._services.values():
             if service.shown is ServiceState.EJECTED:
-                self._show(service)
+                self._states.show(service, monotonic())
         self._queues.refuse_late(now)
         self._queues.serve()
 
@@ -373,14 +327,3 @@ class Fleet:
 
     def _members(self, model: str) -> Sequence[Service]:
         return self.catalog.members.get(model, ())
-
-
-_FAULTY = frozenset({ServiceState.UNHEALTHY, ServiceState.EJECTED})
-_LEVEL = {ServiceState.UNHEALTHY: 30, ServiceState.EJECTED: 30}
-
-
-def _replaces(old: Service, new: ServiceSpec | None) -> bool:
-    if new is None:
-        return True
-    spec = old.spec
-    return (spec.url, spec.api_key, spec.models) != (new.url, new.api_key, new.models)
