@@ -104,6 +104,8 @@ class Daemon:
     ) -> None:
         self._settings = settings
         self._watcher = watcher
+        self._access_log = access_log
+        self._spans = spans
         self._phase = "starting"
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -120,12 +122,6 @@ class Daemon:
         )
         self.state = State(settings, state_path)
         self.metrics = Metrics(__version__)
-        self._access_log = access_log
-        if access_log is not None:
-            self.metrics.on_samples(access_log.take)
-        self._spans = spans
-        if spans is not None:
-            self.metrics.on_samples(spans.take)
         account = Account(self.metrics, access_log)
         self.fleet = Fleet(
             self.metrics,
@@ -161,10 +157,7 @@ class Daemon:
             fleet=self.fleet,
             metrics=self.metrics,
         )
-        self.metrics.add_source(self._gauges)
-        self.fleet.on_change(self._fleet_changed)
-        self.fleet.on_down(self.forwarder.service_down)
-        self.fleet.on_state(self._service_changed)
+        self._introduce()
 
     def _dispatch(self) -> Dispatch:
         door = Door(self.state.keyring, self._limiter, time.time)
@@ -210,6 +203,16 @@ class Daemon:
             version=__version__,
         )
         return Dashboard(sources, self.events, self._server_settings, asyncio.get_running_loop())
+
+    def _introduce(self) -> None:
+        """Have those who measure and those who keep services tell the others."""
+        for listener in (self._access_log, self._spans):
+            if listener is not None:
+                self.metrics.on_samples(listener.take)
+        self.metrics.add_source(self._gauges)
+        self.fleet.on_change(self._fleet_changed)
+        self.fleet.on_down(self.forwarder.service_down)
+        self.fleet.on_state(self._service_changed)
 
     # -- a life ------------------------------------------------------------------------------
 
