@@ -5,7 +5,7 @@
     if isinstance(outcome, Refusal): ...          # which limit, what is used, when it ends
     outcome.granted_completion_tokens             # send no higher max_tokens than this
     outcome.progress(900, 17)                     # the last usage seen, as often as one likes
-    ledger.settle(outcome, Usage(900, 42), now)   # or release(outcome, now); the first one counts
+    ledger.settle(outcome, Usage(900, 42))        # or release(outcome); the first one counts
 
 `SqliteLedger` is the same, and durable: `await start(now)`, `run()` as a task, `await close()`.
 

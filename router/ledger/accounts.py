@@ -5,6 +5,8 @@ Everything here belongs to one ledger and is changed by it alone, on one thread.
 
 from __future__ import annotations
 
+import msgspec
+
 from router.ledger.values import Kind, Limits, WindowUsage
 from router.ledger.windows import Period, Window, day_of, month_of
 
@@ -21,18 +23,19 @@ class Counter:
     Attributes:
         limit: the most it may use, or `NO_LIMIT`.
         used: what is settled.
-        reserved: the sum of what open reservations hold.
+        left: what a new request may take; negative after an overrun or a lowered limit. Kept,
+            rather than what is reserved, as every request asks for it.
         open: of what is reserved, the part that was used already when last looked at.
     """
 
     __slots__ = (
         "end",
         "kind",
+        "left",
         "limit",
         "open",
         "organization",
         "period",
-        "reserved",
         "start",
         "used",
     )
@@ -45,12 +48,23 @@ class Counter:
         self.end = window.end
         self.limit = limit
         self.used = 0
-        self.reserved = 0
+        self.left = limit
         self.open = 0
 
-    def left(self) -> int:
-        """What a new request may take; negative after an overrun or a lowered limit."""
-        return self.limit - self.used - self.reserved
+    @property
+    def reserved(self) -> int:
+        """The sum of what open reservations hold."""
+        return self.limit - self.used - self.left
+
+    def use(self, amount: int) -> None:
+        """Count what was used without a reservation: by an earlier process."""
+        self.used += amount
+        self.left -= amount
+
+    def apply(self, limit: int) -> None:
+        """Let another limit hold from now on."""
+        self.left += limit - self.limit
+        self.limit = limit
 
     def __repr__(self) -> str:
         return f"<Counter {self.organization!r} {self.kind} a {self.period} from {self.start}>"
@@ -64,7 +78,7 @@ class Counter:
             self.limit if limited else None,
             self.used,
             self.reserved,
-            max(0, self.left()) if limited else None,
+            max(0, self.left) if limited else None,
             self.end,
         )
 
@@ -84,8 +98,8 @@ class WindowSet:
         self.month_tokens = month_tokens
         self.day_requests = day_requests
         # A month ends with a day: the day's bounds are the set's.
-        self.start = day_tokens.start
-        self.end = day_tokens.end
+        self.start = float(day_tokens.start)
+        self.end = float(day_tokens.end)
         self.changed = False
 
     @property
@@ -93,47 +107,45 @@ class WindowSet:
         """Whether there is any limit on tokens."""
         return self.day_tokens.limit != NO_LIMIT or self.month_tokens.limit != NO_LIMIT
 
-    def tightest(self) -> tuple[Counter, int, Counter, int]:
-        """The tokens' window with the least left and the requests' one, each with what is left."""
-        tokens, month, requests = self.day_tokens, self.month_tokens, self.day_requests
-        left = tokens.limit - tokens.used - tokens.reserved
-        left_of_month = month.limit - month.used - month.reserved
-        if left_of_month < left:
-            tokens, left = month, left_of_month
-        return tokens, left, requests, requests.limit - requests.used - requests.reserved
+    def tightest_tokens(self) -> Counter:
+        """Of the windows of tokens, the one with the least left."""
+        day, month = self.day_tokens, self.month_tokens
+        return month if month.left < day.left else day
 
     def counters(self) -> tuple[Counter, Counter, Counter]:
         """All three, in the order in which they are told."""
         return self.day_tokens, self.month_tokens, self.day_requests
 
 
-class Reservation:
+class Reservation(msgspec.Struct, eq=False):
     """What one request holds, in the windows in which it was made, until it is settled or released.
 
     Attributes:
-        prompt_tokens: held for the prompt.
-        granted_completion_tokens: held for the answer; it must not be let run past this.
+        windows: see above.
+        held: tokens in all.
+        prompt_tokens: of these, held for the prompt.
         clamped: whether that is less than was asked for.
+        touched_at: when it was made, or when it was last seen to move.
         seen_prompt_tokens: last usage seen, see `progress`.
         seen_completion_tokens: last usage seen, see `progress`.
+        checkpointed: of that, what its windows count as open.
         open: neither settled nor released yet.
-        touched_at: when it was made, or when it was last seen to move, or when it ended.
     """
 
-    # What most reservations never change costs them nothing here.
-    seen_prompt_tokens = 0
-    seen_completion_tokens = 0
-    checkpointed = 0
-    open = True
+    windows: WindowSet
+    held: int
+    prompt_tokens: int
+    clamped: bool
+    touched_at: float
+    seen_prompt_tokens: int = 0
+    seen_completion_tokens: int = 0
+    checkpointed: int = 0
+    open: bool = True
 
-    def __init__(
-        self, windows: WindowSet, prompt_tokens: int, granted: int, clamped: bool, now: float
-    ) -> None:
-        self.windows = windows
-        self.prompt_tokens = prompt_tokens
-        self.granted_completion_tokens = granted
-        self.clamped = clamped
-        self.touched_at = now
+    @property
+    def granted_completion_tokens(self) -> int:
+        """Held for the answer; it must not be let run past this."""
+        return self.held - self.prompt_tokens
 
     @property
     def organization(self) -> str:
@@ -215,7 +227,7 @@ class Account:
         """Let other limits hold from now on; what is used and reserved stays."""
         self.limits = limits
         for each in self._counters.values():
-            each.limit = _limit(limits, each.kind, each.period)
+            each.apply(_limit(limits, each.kind, each.period))
 
     def _forget_old(self) -> None:
         in_force = self.current.counters()

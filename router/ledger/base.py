@@ -44,21 +44,20 @@ class Ledger(ABC):
         """
 
     @abstractmethod
-    def settle(self, reservation: Reservation, usage: Usage | None, now: float) -> bool:
+    def settle(self, reservation: Reservation, usage: Usage | None) -> bool:
         """End a reservation by charging one request and the tokens of `usage`.
 
         Args:
             reservation: what `reserve` gave.
             usage: what the exchange did cost, charged even where it is more than was held (an
                 overrun, counted). None: the last progress.
-            now: the present time.
 
         Returns:
             Whether this call ended it; false, and nothing charged, if it had ended before.
         """
 
     @abstractmethod
-    def release(self, reservation: Reservation, now: float) -> bool:
+    def release(self, reservation: Reservation) -> bool:
         """End a reservation without a charge, the request's own included.
 
         Returns:
@@ -91,7 +90,7 @@ class Ledger(ABC):
 
     @abstractmethod
     def discrepancies(self) -> list[str]:
-        """Where `reserved` is not the sum of the open reservations; empty unless there is a bug."""
+        """Where `reserved` is not the sum of open reservations; empty unless there is a bug."""
 
     @abstractmethod
     def expire(self, now: float, idle_s: float) -> int:

@@ -182,7 +182,7 @@ def stored_usage(
     for row in UsageTable(database).in_force(now):
         if row.organization not in accounts:
             accounts[row.organization] = Account(row.organization, Limits(), now)
-        _add(accounts[row.organization], row).reserved = row.open
+        _add(accounts[row.organization], row).left -= row.open  # told as reserved
     return {
         name: [each.usage() for each in account.at(now).counters()]
         for name, account in sorted(accounts.items())
@@ -192,7 +192,7 @@ def stored_usage(
 def _add(account: Account, row: StoredWindow) -> Counter:
     window = Window(Period(row.period), row.period_start, row.period_end)
     counter = account.counter(Kind(row.kind), window)
-    counter.used += row.used
+    counter.use(row.used)
     return counter
 
 

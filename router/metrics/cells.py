@@ -144,10 +144,9 @@ class OrganizationCells:
         self.prompt_tokens = 0
         self.completion_tokens = 0
 
-    def add(self, sample: Sample) -> None:
+    def add(self, charged: Usage | None) -> None:
         """Count a request's last attempt."""
         self.requests += 1
-        charged = sample[CHARGED]
         if charged is not None:
             self.prompt_tokens += charged.prompt_tokens
             self.completion_tokens += charged.completion_tokens

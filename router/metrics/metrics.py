@@ -11,7 +11,14 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from router.exposition import Family, rendered
-from router.metrics.cells import LAST, ORGANIZATION, OrganizationCells, Sample, ServiceCells
+from router.metrics.cells import (
+    CHARGED,
+    LAST,
+    ORGANIZATION,
+    OrganizationCells,
+    Sample,
+    ServiceCells,
+)
 from router.metrics.families import (
     build_family,
     counter_families,
@@ -68,9 +75,11 @@ class Metrics:
         self._sample_listeners.append(listener)
 
     def _folded(self, service: str, samples: list[Sample]) -> None:
+        organizations = self._organizations
         for sample in samples:
-            if sample[ORGANIZATION] and sample[LAST]:
-                self.organization(sample[ORGANIZATION]).add(sample)
+            name = sample[ORGANIZATION]
+            if name and sample[LAST]:
+                (organizations.get(name) or self.organization(name)).add(sample[CHARGED])
         for listener in self._sample_listeners:
             listener(service, samples)
 

@@ -38,6 +38,7 @@ _MEDIA_MARKS = (
 _UNCOUNTED_MARKS = (b'"documents"', b'"reasoning_effort"')
 """What a chat template may render and `/tokenize` does not take (vLLM 0.32.0)."""
 _ESCAPE = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
+_UNSET = msgspec.UNSET
 
 
 class Cost(msgspec.Struct, frozen=True, gc=False):
@@ -60,6 +61,9 @@ class Cost(msgspec.Struct, frozen=True, gc=False):
     must_limit: bool = False
 
 
+_NOTHING = Cost(0, 0)
+
+
 def most(  # noqa: PLR0917 - all of them, always: keywords cost time here
     path: InferencePath,
     fields: Fields,
@@ -79,39 +83,54 @@ def most(  # noqa: PLR0917 - all of them, always: keywords cost time here
         counted: the prompt's true size, where the engine has told it.
     """
     if path.free:
-        return Cost(0, 0)
+        return _NOTHING
     if path.multipart:
         return _audio(body, context)
-    prompt = counted
-    if prompt is None:
+    if counted is None:
         prompt = len(body) + frame
-        if body.count(b"[") >= path.media_lists:  # where content is no list there are no media
+        # Where a conversation is the only list, there are no media in it.
+        only = body.find(b"[") if path.media_lists > 1 else -1
+        if body.rfind(b"[") != only:
             prompt += _media(body) * MEDIA_TOKENS
-    if path.repeats:
-        prompt += _repeated(fields, frame)
-    if not path.limits:
-        return Cost(prompt, 0)
-    if path.kind == "responses" and bytes(memoryview(fields.previous_response_id)) != b"null":
-        prompt += context or UNKNOWN_CONTEXT_TOKENS  # the earlier turns are with the engine
+    else:
+        prompt = counted
+    if not path.converses:
+        if path.repeats:
+            prompt += _repeated(fields, frame)
+        if not path.limits:
+            return Cost(prompt, 0)
+        if path.kind == "responses" and bytes(memoryview(fields.previous_response_id)) != b"null":
+            prompt += context or UNKNOWN_CONTEXT_TOKENS  # the earlier turns are with the engine
     return _generating(path, fields, prompt, context)
 
 
 def _generating(path: InferencePath, fields: Fields, prompt: int, context: int | None) -> Cost:
     prompts = choices = 1
-    if fields.n is not None or fields.best_of is not None or path.kind == "completions":
+    converses = path.converses
+    if not converses or fields.n is not None or fields.best_of is not None:
         prompts, choices = _answers(path, fields)
-    each, limit_field = _limit(path, fields)
-    must_limit = each is None and context is None
-    if each is None:
-        each = context or UNKNOWN_CONTEXT_TOKENS
-    completion = max(0, each) * choices
-    if context is not None:
-        prompt = min(prompt, context * prompts)
-        completion = max(min(completion, context * choices - prompt), choices)
     least = choices
     if fields.min_tokens is not None:
         least *= max(1, fields.count("min_tokens") or 1)
-    least = min(completion, least) or 1
+    if converses and fields.max_tokens is _UNSET and fields.max_completion_tokens is None:
+        each, limit_field = None, path.limits[-1]
+    else:
+        each, limit_field = _limit(path, fields)
+    must_limit = each is None and context is None
+    if each is None:
+        each = context or UNKNOWN_CONTEXT_TOKENS
+    completion = each * choices if each > 0 else 0
+    if context is not None:
+        # The hot path: a comparison takes a fifth of the time of min() or max().
+        if prompt > context * prompts:  # noqa: PLR1730
+            prompt = context * prompts
+        room = context * choices - prompt
+        if completion > room:  # noqa: PLR1730
+            completion = room
+        if completion < choices:  # noqa: PLR1730
+            completion = choices
+    if least > completion:
+        least = completion or 1
     return Cost(prompt, completion, least, choices, limit_field, must_limit)
 
 
@@ -126,11 +145,11 @@ def _limit(path: InferencePath, fields: Fields) -> tuple[int | None, str]:
     name = ""
     for name in path.limits:
         value = getattr(fields, name)
-        if value is not None and value is not msgspec.UNSET:
+        if value is not None and value is not _UNSET:
             each = fields.count(name)
             if each is not None:
                 return each, name
-    if path.kind == "completions" and fields.max_tokens is msgspec.UNSET:
+    if path.kind == "completions" and fields.max_tokens is _UNSET:
         return _COMPLETIONS_DEFAULT_TOKENS, name  # a null means the rest of the context
     return None, name
 

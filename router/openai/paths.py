@@ -31,6 +31,7 @@ class InferencePath:
         limits: the body's fields that bound an answer, the one that counts first; none where the
             answer is not generated.
         tells_usage: its streams tell their usage where `stream_options` asks for it.
+        converses: one conversation in, its next turn out, or `n` of them.
         repeats: a prompt's frame and the query stand before every document.
         media_lists: a body with media has at least so many lists; `messages` is one of them.
     """
@@ -42,12 +43,17 @@ class InferencePath:
     free: bool = False
     limits: tuple[str, ...] = ()
     tells_usage: bool = False
+    converses: bool = False
     repeats: bool = False
     media_lists: int = 2
 
 
 CHAT = InferencePath(
-    "chat", "/v1/chat/completions", limits=("max_completion_tokens", "max_tokens"), tells_usage=True
+    "chat",
+    "/v1/chat/completions",
+    limits=("max_completion_tokens", "max_tokens"),
+    tells_usage=True,
+    converses=True,
 )
 
 _PATHS = (
@@ -55,7 +61,9 @@ _PATHS = (
     InferencePath("completions", "/v1/completions", limits=("max_tokens",), tells_usage=True),
     InferencePath("embeddings", "/v1/embeddings"),
     InferencePath("responses", "/v1/responses", Dialect.RESPONSES, limits=("max_output_tokens",)),
-    InferencePath("messages", "/v1/messages", Dialect.ANTHROPIC, limits=("max_tokens",)),
+    InferencePath(
+        "messages", "/v1/messages", Dialect.ANTHROPIC, limits=("max_tokens",), converses=True
+    ),
     InferencePath("count_tokens", "/v1/messages/count_tokens", Dialect.ANTHROPIC, free=True),
     InferencePath("rerank", "/v1/rerank", repeats=True, media_lists=1),
     InferencePath("score", "/v1/score", repeats=True, media_lists=1),

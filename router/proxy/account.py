@@ -9,13 +9,10 @@ from typing import Protocol
 from router.access.identity import Identity
 from router.errors import RouterError
 from router.metrics import Metrics, Sample
-from router.model import Usage
 from router.proxy.access_log import AccessLog, Line, moment
 from router.proxy.admit import Entry
 from router.proxy.exchange import Call
 from router.proxy.relay import Outcome, Relay
-
-_NO_USAGE = Usage()
 
 
 class Asked(Protocol):
@@ -31,7 +28,7 @@ class Asked(Protocol):
 def sample_of(relay: Relay, call: Call, now: float) -> Sample:
     """What one ended attempt leaves behind."""
     outcome = relay.outcome
-    usage = relay.tap.usage if relay.tap is not None else _NO_USAGE
+    usage = relay.usage
     started = call.started
     first_byte = relay.first_byte
     sent = relay.sent
@@ -41,7 +38,7 @@ def sample_of(relay: Relay, call: Call, now: float) -> Sample:
         relay.fault,
         outcome is Outcome.CLIENT_GONE,
         outcome is Outcome.UPSTREAM_BROKE,
-        outcome is Outcome.WHOLE,
+        relay.is_whole,
         sent > 0,
         now - started,
         first_byte - started if first_byte else -1.0,

@@ -7,9 +7,10 @@ asked to count, so the question costs nobody anything until the end of a quota i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
@@ -20,7 +21,7 @@ from router.fleet.service import Service
 from router.ledger import Kind, Ledger, Refusal, Reservation
 from router.limits.estimate import PromptFrames
 from router.log import get_logger
-from router.model import Usage
+from router.model import NO_USAGE, Usage
 from router.openai.body import Flag, is_true
 from router.openai.cost import Cost, is_countable, most
 from router.openai.paths import BY_UPSTREAM
@@ -34,8 +35,7 @@ _log = get_logger("router.proxy")
 _TOKENIZE = BY_UPSTREAM["/tokenize"]
 _TOKENIZE_TIMEOUT_S = 5.0
 _BYTES_A_TOKEN = 4
-_NO_CHANGES: dict[str, Any] = {}  # never written
-_NOTHING = Usage()
+_NO_CHANGES: Mapping[str, Any] = MappingProxyType({})
 _JSON_LINE = b"content-type: application/json\r\n"
 
 
@@ -55,18 +55,24 @@ _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 
 
 class Answered(Protocol):
-    """An answer of which the client has got at least one byte."""
+    """An answer of which the client has got at least one byte.
+
+    Attributes:
+        service: that gave it.
+        status: HTTP status.
+        is_whole: the client has got all of it.
+        usage: tokens, as the engine told them.
+        events: that it came in, for engines that tell no usage.
+    """
 
     service: Service
-    tap: Tap | None
+    status: int
+    is_whole: bool
+    usage: Usage
 
     @property
-    def status(self) -> int:
-        """HTTP status."""
-
-    @property
-    def is_whole(self) -> bool:
-        """The client has got all of it."""
+    def events(self) -> int:
+        """See above."""
 
 
 class Unmetered:
@@ -77,13 +83,10 @@ class Unmetered:
         charged: what was charged in the end; None where nobody pays.
     """
 
-    __slots__ = ("changes",)
+    __slots__ = ()
 
-    changes: dict[str, Any]
+    changes: Mapping[str, Any] = _NO_CHANGES
     charged: Usage | None = None
-
-    def __init__(self) -> None:
-        self.changes = _NO_CHANGES
 
     @property
     def weight(self) -> int:
@@ -114,37 +117,27 @@ class _Asked:
     continuous: bool
 
 
-class Meter(Unmetered):
+class Meter(Unmetered, msgspec.Struct, eq=False):
     """One request's reservation, from before it is sent to after it has ended.
 
-    Args:
+    Attributes:
         metering: that it belongs to.
         model: full name of what is asked for.
         size: of the request's body in bytes; the body itself is not kept.
         cost: the most it may cost.
         reservation: what the ledger holds for it.
+        changes, charged: see `Unmetered`.
+        asked: what the engine is asked to tell; None: nothing that it would not tell by itself.
     """
 
-    __slots__ = (
-        "_asked", "charged", "cost", "metering", "model", "reservation", "size",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        metering: Metering,
-        model: str,
-        size: int,
-        cost: Cost,
-        reservation: Reservation,
-    ) -> None:
-        self.metering = metering
-        self.model = model
-        self.size = size
-        self.cost = cost
-        self.reservation = reservation
-        self.changes = _NO_CHANGES
-        self.charged = _NOTHING
-        self._asked: _Asked | None = None
+    metering: Metering
+    model: str
+    size: int
+    cost: Cost
+    reservation: Reservation
+    changes: Mapping[str, Any] = _NO_CHANGES
+    charged: Usage | None = NO_USAGE
+    asked: _Asked | None = None
 
     @property
     def weight(self) -> int:
@@ -177,7 +170,7 @@ class Meter(Unmetered):
             return  # the engine refuses these options, and says why
         keep_last = is_true(told.include_usage)
         keep_each = keep_last and is_true(told.continuous_usage_stats)
-        self._asked = _Asked(keep_last, keep_each, continuous or keep_each)
+        self.asked = _Asked(keep_last, keep_each, continuous or keep_each)
         if keep_last and (keep_each or not continuous):
             return
         options["include_usage"] = True
@@ -187,7 +180,7 @@ class Meter(Unmetered):
 
     def tap(self, *, streams: bool) -> Tap:
         """What reads the usage of an answer, and takes out what the client did not ask for."""
-        asked = self._asked
+        asked = self.asked
         if not streams:
             return BodyTap()
         if asked is None:
@@ -210,28 +203,28 @@ class Meter(Unmetered):
     def close(self, answered: Answered | None) -> None:
         """Charge what was answered; nothing for what failed before its first byte or by status."""
         metering = self.metering
-        if answered is None or answered.tap is None or answered.status >= 400:
-            metering.ledger.release(self.reservation, metering.clock())
+        if answered is None or not 0 < answered.status < 400:
+            metering.ledger.release(self.reservation)
             return
-        usage = answered.tap.usage
+        usage = answered.usage
         if usage.prompt_tokens > self.cost.prompt_tokens:
             metering.frames.learn(self.model, self.cost.prompt_tokens, usage.prompt_tokens)
         if not usage.prompt_tokens or not answered.is_whole:
-            usage = self._used(answered, answered.tap)
-        if metering.ledger.settle(self.reservation, usage, metering.clock()):
+            usage = self._used(answered)
+        if metering.ledger.settle(self.reservation, usage):
             self.charged = usage
 
-    def _used(self, answered: Answered, tap: Tap) -> Usage:
+    def _used(self, answered: Answered) -> Usage:
         """As the engine told, or, where it has not told all, at least an event a token."""
-        usage = tap.usage
-        continuous = self._asked is not None and self._asked.continuous
+        usage = answered.usage
+        continuous = self.asked is not None and self.asked.continuous
         if not self.cost.prompt_tokens or (usage.total and continuous):
             return usage
         if answered.is_whole:
             self.metering.note_silent(answered.service.name)
         guessed = min(self.size // _BYTES_A_TOKEN, self.cost.prompt_tokens)
         prompt = usage.prompt_tokens or guessed
-        completion = max(usage.completion_tokens, tap.events)
+        completion = max(usage.completion_tokens, answered.events)
         return Usage(prompt, completion if self.cost.completion_tokens else 0)
 
 
@@ -271,7 +264,7 @@ class Metering:
                 "`background` is not taken: an answer that is fetched later cannot be charged.",
                 param="background",
             )
-        cost = self._cost(wanted)
+        cost = self.estimate(wanted)
         outcome = self._reserve(organization, cost, cost.completion_tokens)
         if isinstance(outcome, Refusal) and outcome.kind is Kind.TOKENS:
             if is_countable(wanted.path, fields, wanted.body):
@@ -285,7 +278,7 @@ class Metering:
         Raises:
             InsufficientQuota: it does not fit in what is left.
         """
-        cost = self._cost(wanted, await self._count(wanted))
+        cost = self.estimate(wanted, await self._count(wanted))
         outcome = self._reserve(organization, cost, cost.least_tokens)
         return self._opened(organization, wanted, cost, outcome)
 
@@ -295,18 +288,21 @@ class Metering:
         if isinstance(outcome, Refusal):
             raise self._refused(organization, outcome)
         meter = Meter(self, wanted.model, len(wanted.body), cost, outcome)
-        try:
-            meter.prepare(wanted)
-        except BaseException:  # a fault gives the reservation back
-            meter.close(None)
-            raise
+        if outcome.clamped or cost.must_limit or wanted.fields.stream is not None:
+            try:
+                meter.prepare(wanted)
+            except BaseException:  # a fault gives the reservation back
+                meter.close(None)
+                raise
         return meter
 
-    def estimate(self, wanted: Wanted) -> Cost:
-        """The most that a request may cost; nothing is reserved."""
-        return self._cost(wanted)
+    def estimate(self, wanted: Wanted, counted: int | None = None) -> Cost:
+        """The most that a request may cost; nothing is reserved.
 
-    def _cost(self, wanted: Wanted, counted: int | None = None) -> Cost:
+        Args:
+            wanted: what is asked for.
+            counted: the prompt's true size, where an engine has told it.
+        """
         model = wanted.model
         return most(
             wanted.path,

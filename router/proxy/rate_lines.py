@@ -6,8 +6,9 @@ from router.ledger import Tightest
 from router.ledger.accounts import NO_LIMIT, Counter, WindowSet
 
 _MAX_KEPT = 1024
-_Kept = tuple[int, Counter, int, int, bytes]
-"""Second, window of tokens, its limit, limit of requests, and the lines but for what is left."""
+_Kept = tuple[int, int, Counter, int, int, bytes]
+"""From and until when, window of tokens, its limit, limit of requests, and the lines but for what
+is left."""
 
 
 def lines_of(tightest: Tightest, now: float) -> bytes:
@@ -30,22 +31,22 @@ class RateLines:
 
     def tell(self, windows: WindowSet, now: float) -> bytes:
         """All six lines; nothing where a kind has no limit or the day has ended, see `lines_of`."""
-        tokens, tokens_left, requests, requests_left = windows.tightest()
+        tokens, requests = windows.tightest_tokens(), windows.day_requests
         kept = self._kept.get(windows)
-        second = int(now)
         if (
             kept is None
-            or kept[0] != second
-            or kept[1] is not tokens
-            or kept[2] != tokens.limit
-            or kept[3] != requests.limit
+            or not kept[0] <= now < kept[1]
+            or kept[2] is not tokens
+            or kept[3] is not tokens.limit
+            or kept[4] is not requests.limit
         ):
             if NO_LIMIT in {tokens.limit, requests.limit} or now >= windows.end:
                 return b""
-            kept = self._keep(windows, tokens, requests, second)
-        return kept[4] % (
-            requests_left if requests_left > 0 else 0,  # noqa: FURB136 - the hot path
-            tokens_left if tokens_left > 0 else 0,  # noqa: FURB136
+            kept = self._keep(windows, tokens, requests, int(now))
+        left_tokens, left_requests = tokens.left, requests.left
+        return kept[5] % (
+            left_requests if left_requests > 0 else 0,  # noqa: FURB136 - the hot path
+            left_tokens if left_tokens > 0 else 0,  # noqa: FURB136
         )
 
     def _keep(self, windows: WindowSet, tokens: Counter, requests: Counter, second: int) -> _Kept:
@@ -57,7 +58,8 @@ class RateLines:
             tokens.limit,
             max(0, tokens.end - second),
         )
-        kept = self._kept[windows] = second, tokens, tokens.limit, requests.limit, form
+        kept = second, second + 1, tokens, tokens.limit, requests.limit, form
+        self._kept[windows] = kept
         return kept
 
 

@@ -18,6 +18,7 @@ from router.errors import (
     UpstreamTimeout,
 )
 from router.fleet.lease import Lease
+from router.model import NO_USAGE
 from router.openai.envelope import error_event
 from router.openai.usage import Tap
 from router.proxy.exchange import Call, Exchange
@@ -47,10 +48,13 @@ class Relay:
     Attributes:
         service: that is asked.
         outcome: None while it runs.
+        is_whole: the client has got all of the answer.
         fault: kind of the engine's fault, a metrics label; None where it has none.
         head: the answer's head, once it is there.
+        status: of the answer; 0 where there was none.
         held: body of a 5xx that was kept back so that another service may be tried.
         tap: reads the answer's usage; None before its head.
+        usage: what it has read, once the attempt has ended.
         sent: monotonic time at which the call was sent; 0.0 before.
         first_byte: monotonic time of the body's first byte; 0.0 before.
         body_bytes: of the answer so far.
@@ -59,10 +63,13 @@ class Relay:
 
     # What most attempts never change costs them nothing here.
     outcome: Outcome | None = None
+    is_whole = False
     fault: str | None = None
     head: Head | None = None
+    status = 0
     held: list[bytes] | None = None
     tap: Tap | None = None
+    usage = NO_USAGE
     sent = 0.0
     first_byte = 0.0
     body_bytes = 0
@@ -92,14 +99,9 @@ class Relay:
         return f"<Relay {self.service.name} {self.outcome or 'running'} {self.body_bytes} B>"
 
     @property
-    def status(self) -> int:
-        """Of the answer; 0 where there was none."""
-        return self.head.status if self.head is not None else 0
-
-    @property
-    def is_whole(self) -> bool:
-        """The client has got all of the answer."""
-        return self.outcome is Outcome.WHOLE
+    def events(self) -> int:
+        """That the answer came in, so far."""
+        return self.tap.events if self.tap is not None else 0
 
     @property
     def reason(self) -> str:
@@ -132,6 +134,7 @@ class Relay:
     def on_head(self, head: Head) -> None:
         """Hold the head: engines send it at once, even for what they have only queued."""
         self.head = head
+        self.status = head.status
         if self._holds and head.status >= 500:
             self.held = []
         self.tap = self._call.meter.tap(streams=head.streams)
@@ -319,7 +322,10 @@ class Relay:
 
     def _close(self, outcome: Outcome, fault: str | None = None) -> None:
         self.outcome = outcome
+        self.is_whole = outcome is Outcome.WHOLE
         self.fault = fault
+        if self.tap is not None:
+            self.usage = self.tap.usage
         self._connection = None
         self._exchange.flow = None
         self._ended(self)

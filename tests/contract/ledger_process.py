@@ -33,7 +33,7 @@ async def main(path: Path) -> None:
             for _ in range(20):
                 reservation = ledger.reserve("acme", 3, 4, NOW)
                 assert isinstance(reservation, Reservation)
-                ledger.settle(reservation, Usage(3, 4), NOW)
+                ledger.settle(reservation, Usage(3, 4))
                 settled += 7
             seen += 1
             streaming.progress(0, seen)

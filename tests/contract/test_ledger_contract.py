@@ -67,7 +67,7 @@ def test_a_reservation_is_held_in_every_window(ledger: Ledger) -> None:
 
 def test_settling_charges_what_it_did_cost(ledger: Ledger) -> None:
     """The rest of what was held is free again."""
-    assert ledger.settle(reserve(ledger, 100, 200), Usage(90, 7), NOW)
+    assert ledger.settle(reserve(ledger, 100, 200), Usage(90, 7))
     assert numbers(ledger) == [(97, 0), (97, 0), (1, 0)]
     assert ledger.open_count() == 0
 
@@ -76,20 +76,20 @@ def test_releasing_gives_everything_back(ledger: Ledger) -> None:
     """The request's own count too."""
     reservation = reserve(ledger, 100, 200)
     reservation.progress(100, 5)
-    assert ledger.release(reservation, NOW)
+    assert ledger.release(reservation)
     assert numbers(ledger) == [(0, 0), (0, 0), (0, 0)]
 
 
 def test_a_reservation_ends_once(ledger: Ledger) -> None:
     """Whatever comes after the first settle or release says so and changes nothing."""
     settled, released = reserve(ledger, 1, 1), reserve(ledger, 1, 1)
-    ledger.settle(settled, Usage(1, 1), NOW)
-    ledger.release(released, NOW)
+    ledger.settle(settled, Usage(1, 1))
+    ledger.release(released)
     before = numbers(ledger)
     for each in (settled, released):
-        assert not ledger.settle(each, Usage(50, 50), NOW)
-        assert not ledger.settle(each, None, NOW)
-        assert not ledger.release(each, NOW)
+        assert not ledger.settle(each, Usage(50, 50))
+        assert not ledger.settle(each, None)
+        assert not ledger.release(each)
     assert numbers(ledger) == before
 
 
@@ -98,7 +98,7 @@ def test_without_a_usage_the_last_progress_is_charged(ledger: Ledger) -> None:
     reservation = reserve(ledger, 100, 200)
     reservation.progress(80, 1)
     reservation.progress(80, 2)
-    ledger.settle(reservation, None, NOW)
+    ledger.settle(reservation, None)
     assert numbers(ledger)[0] == (82, 0)
 
 
@@ -150,7 +150,7 @@ def test_what_is_wanted_in_full_needs_no_more_than_that(ledger: Ledger) -> None:
 
 def test_a_refusal_names_the_window(ledger: Ledger) -> None:
     """Which limit, what is used and held of it, what it would have taken, when it ends."""
-    ledger.settle(reserve(ledger, 300, 100), Usage(300, 100), NOW)
+    ledger.settle(reserve(ledger, 300, 100), Usage(300, 100))
     reserve(ledger, 500, 50)
     refusal = refuse(ledger, 60, 10)
     assert refusal == Refusal(Kind.TOKENS, Period.DAY, 1_000, 400, 550, 61, int(MIDNIGHT))
@@ -171,8 +171,8 @@ def test_requests_are_counted_while_they_run(ledger: Ledger) -> None:
     held = [reserve(ledger, 1, 1) for _ in range(10)]
     refusal = refuse(ledger, 1, 1)
     assert (refusal.kind, refusal.reserved, refusal.requested) == (Kind.REQUESTS, 10, 1)
-    ledger.release(held[0], NOW)
-    ledger.settle(reserve(ledger, 1, 1), Usage(1, 1), NOW)
+    ledger.release(held[0])
+    ledger.settle(reserve(ledger, 1, 1), Usage(1, 1))
     refuse(ledger, 1, 1)
 
 
@@ -186,7 +186,7 @@ def test_side_by_side_nobody_overspends(ledger: Ledger) -> None:
 
 def test_an_overrun_is_charged_and_counted(ledger: Ledger) -> None:
     """The truth is charged, also past the limit; what remains is never negative."""
-    ledger.settle(reserve(ledger, 500, 500), Usage(500, 700), NOW)
+    ledger.settle(reserve(ledger, 500, 500), Usage(500, 700))
     day = ledger.windows("acme", NOW)[0]
     assert (day.used, day.remaining, ledger.overruns) == (1_200, 0, 1)
 
@@ -197,7 +197,7 @@ def test_settling_after_midnight_charges_the_day_of_the_reservation(store: Store
     reservation = reserve(ledger, 100, 100, MIDNIGHT - 1)
     assert numbers(ledger, MIDNIGHT) == [(0, 0), (0, 0), (0, 0)]
     assert ledger.reserved_total("acme") == 200
-    ledger.settle(reservation, Usage(100, 100), MIDNIGHT + 5)
+    ledger.settle(reservation, Usage(100, 100))
     assert numbers(ledger, MIDNIGHT + 5) == [(0, 0), (0, 0), (0, 0)]
     assert numbers(ledger, MIDNIGHT - 1) == [(200, 0), (200, 0), (1, 0)]
     assert ledger.discrepancies() == []
@@ -206,13 +206,13 @@ def test_settling_after_midnight_charges_the_day_of_the_reservation(store: Store
 def test_a_new_day_within_a_month_keeps_the_months_usage(ledger: Ledger) -> None:
     """Only the day's windows begin at zero."""
     monday = at("2026-01-05T23:59:59")
-    ledger.settle(reserve(ledger, 100, 100, monday), Usage(100, 100), monday)
+    ledger.settle(reserve(ledger, 100, 100, monday), Usage(100, 100))
     assert numbers(ledger, monday + 1) == [(0, 0), (200, 0), (0, 0)]
 
 
 def test_a_clock_set_back_finds_its_windows_again(ledger: Ledger) -> None:
     """A step over midnight and back gives nothing away."""
-    ledger.settle(reserve(ledger, 500, 400), Usage(500, 400), NOW)
+    ledger.settle(reserve(ledger, 500, 400), Usage(500, 400))
     reserve(ledger, 1, 1, MIDNIGHT + 1)
     refuse(ledger, 200, 1, MIDNIGHT - 1)
 
@@ -223,7 +223,7 @@ def test_limits_can_change_while_requests_run(ledger: Ledger) -> None:
     ledger.configure({"acme": Limits(daily_tokens=300)})
     assert refuse(ledger, 1, 1).limit == 300
     assert ledger.windows("acme", NOW)[0].remaining == 0
-    ledger.settle(reservation, Usage(100, 400), NOW)
+    ledger.settle(reservation, Usage(100, 400))
     ledger.configure({"acme": Limits(daily_tokens=600)})
     assert reserve(ledger, 50, 400).granted_completion_tokens == 50
 
@@ -232,7 +232,7 @@ def test_without_limits_usage_is_counted_all_the_same(ledger: Ledger) -> None:
     """An organization that nobody configured has null limits and real numbers."""
     reservation = ledger.reserve("stranger", 10**9, 10**9, NOW)
     assert isinstance(reservation, Reservation)
-    ledger.settle(reservation, Usage(10, 20), NOW)
+    ledger.settle(reservation, Usage(10, 20))
     day, month, requests = ledger.windows("stranger", NOW)
     assert day == WindowUsage(Kind.TOKENS, Period.DAY, None, 30, 0, None, int(MIDNIGHT))
     assert (month.used, month.limit, requests.used, requests.limit) == (30, None, 1, None)
@@ -276,6 +276,6 @@ async def test_the_life_of_a_ledger(store: Store) -> None:
     """It can be started and closed, and is usable in between."""
     await store.ledger.start(NOW)
     ledger = store.ledger
-    ledger.settle(reserve(ledger, 1, 1), Usage(1, 1), NOW)
+    ledger.settle(reserve(ledger, 1, 1), Usage(1, 1))
     await ledger.close(NOW)
     assert numbers(ledger) == [(2, 0), (2, 0), (1, 0)]

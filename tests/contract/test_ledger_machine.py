@@ -150,7 +150,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert isinstance(outcome, Reservation if admitted else Refusal)
         if isinstance(outcome, Refusal):
             assert outcome.resets_at > self.now
-            return Held(Reservation.__new__(Reservation), keys, 0, self.now)
+            return Held(Reservation(None, 0, 0, False, 0.0), keys, 0, self.now)
         granted = outcome.granted_completion_tokens
         assert granted == min(completion, left - prompt)
         assert outcome.clamped == (granted < completion)
@@ -172,29 +172,29 @@ class LedgerMachine(RuleBasedStateMachine):
     def settle(self, held: Held, share: float, overrun: int) -> Held:
         if self.is_open(held):
             cost = int(held.tokens * share) + (held.tokens + overrun if overrun > 0 else 0)
-            assert self.store.ledger.settle(held.reservation, Usage(0, cost), self.now)
+            assert self.store.ledger.settle(held.reservation, Usage(0, cost))
             self.oracle.end(held, cost)
         return held
 
     @rule(target=ended, held=consumes(held))
     def abandon(self, held: Held) -> Held:
         if self.is_open(held):
-            assert self.store.ledger.settle(held.reservation, None, self.now)
+            assert self.store.ledger.settle(held.reservation, None)
             self.oracle.end(held, held.seen)
         return held
 
     @rule(target=ended, held=consumes(held))
     def release(self, held: Held) -> Held:
         if self.is_open(held):
-            assert self.store.ledger.release(held.reservation, self.now)
+            assert self.store.ledger.release(held.reservation)
             self.oracle.end(held, None)
         return held
 
     @rule(held=ended)
     def end_again(self, held: Held) -> None:
         if held.finished:
-            assert not self.store.ledger.settle(held.reservation, Usage(9, 9), self.now)
-            assert not self.store.ledger.release(held.reservation, self.now)
+            assert not self.store.ledger.settle(held.reservation, Usage(9, 9))
+            assert not self.store.ledger.release(held.reservation)
 
     @rule(idle_s=st.sampled_from((30, 100_000)))
     def expire(self, idle_s: int) -> None:

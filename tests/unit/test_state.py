@@ -35,7 +35,7 @@ def spend(state: State, tokens: int) -> None:
     now = time.time()
     reservation = state.ledger.reserve("acme", tokens, 0, now)
     assert not isinstance(reservation, Refusal)
-    state.ledger.settle(reservation, Usage(tokens, 0), now)
+    state.ledger.settle(reservation, Usage(tokens, 0))
 
 
 def used(state: State) -> int:

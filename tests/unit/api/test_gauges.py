@@ -86,7 +86,7 @@ def test_connections_are_counted_on_either_side():
 def test_every_window_of_an_organization_is_shown():
     ledger = MemoryLedger({"acme": Limits(100, None, 10)})
     now = time.time()
-    ledger.settle(ledger.reserve("acme", 20, 20, now), Usage(20, 10), now)
+    ledger.settle(ledger.reserve("acme", 20, 20, now), Usage(20, 10))
     ledger.reserve("acme", 5, 7, now)
     found = read(ledger_gauges(ledger))
     assert found["router_quota_used", "acme", "tokens", "day"] == 30
@@ -102,7 +102,7 @@ def test_every_window_of_an_organization_is_shown():
 def test_a_cost_beyond_what_was_held_is_an_overrun():
     ledger = MemoryLedger({})
     now = time.time()
-    ledger.settle(ledger.reserve("acme", 1, 1, now), Usage(5, 5), now)
+    ledger.settle(ledger.reserve("acme", 1, 1, now), Usage(5, 5))
     assert read(ledger_gauges(ledger))[("router_ledger_overruns",)] == 1
 
 

@@ -21,7 +21,7 @@ def ledger() -> MemoryLedger:
     """`acme` has used 30 tokens and holds 12; `beta` has no limit on tokens and did nothing."""
     ledger = MemoryLedger({"acme": Limits(100, 1000, 10), "beta": Limits(None, None, 5)})
     now = time.time()
-    ledger.settle(ledger.reserve("acme", 20, 20, now), Usage(20, 10), now)
+    ledger.settle(ledger.reserve("acme", 20, 20, now), Usage(20, 10))
     ledger.reserve("acme", 5, 7, now)
     return ledger
 

@@ -56,7 +56,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def spend(ledger: SqliteLedger, tokens: int, organization: str = "acme") -> None:
     reservation = ledger.reserve(organization, tokens, 0, NOW)
     assert isinstance(reservation, Reservation)
-    ledger.settle(reservation, Usage(tokens, 0), NOW)
+    ledger.settle(reservation, Usage(tokens, 0))
 
 
 def on_disk(database: Database) -> tuple[int, int]:
@@ -107,7 +107,7 @@ async def test_what_is_open_is_checkpointed_by_itself(database: Database) -> Non
         assert isinstance(reservation, Reservation)
         reservation.progress(10, 5)
         await until_on_disk(database, (0, 15))
-        ledger.release(reservation, NOW)
+        ledger.release(reservation)
         await until_on_disk(database, (0, 0))
 
 

@@ -82,7 +82,8 @@ class Answered:
     """An answer as it ended: its usage, if told, its events, and whether it is whole."""
 
     def __init__(self, usage=None, *, events=1, status=200, whole=True) -> None:
-        self.tap = SimpleNamespace(usage=usage or Usage(), events=events)
+        self.usage = usage or Usage()
+        self.events = events
         self.status = status
         self.is_whole = whole
         self.service = SimpleNamespace(name="a")

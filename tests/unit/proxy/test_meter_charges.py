@@ -15,7 +15,6 @@ from router.proxy.meter import Meter
 from unit.proxy.meter_fakes import (
     CONTEXT,
     HELLO,
-    NOON,
     Answered,
     House,
     stream_of,
@@ -179,7 +178,7 @@ async def test_progress_is_what_a_crash_would_charge(house_of):
     house = house_of(5000)
     meter = await house.chat(max_tokens=7)
     meter.progress(SimpleNamespace(usage=Usage(3, 2)))
-    house.ledger.settle(meter.reservation, None, NOON)
+    house.ledger.settle(meter.reservation, None)
     assert house.day.used == 5
 
 
