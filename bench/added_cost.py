@@ -1,30 +1,35 @@
-"""CPU time that a part of the router adds to a request and to an event.
+"""CPU time that a part of the router adds to a request.
 
-    python -m bench.added_cost             keys and an exact quota: nine rounds, about two minutes
+    python -m bench.added_cost             keys and an exact quota: about two minutes
     python -m bench.added_cost --of log    the access log
-    python -m bench.added_cost --quick     one short round: does everything work?
+    python -m bench.added_cost --quick     a few seconds: does everything work?
 
 Two routers share core 1, one without the part and one with it: a router that serves everybody, and
 one that asks for a key, counts the organization's tokens in a database on disk and tells what is
-left; or a router without an access log, and one that writes a line a request to a file. Both get
-the same load in every round, in an order that changes; what counts is the median of the rounds' own
-differences.
+left; or a router without an access log, and one that writes a line a request to a file. nginx is
+the third, as a measure of the machine. They get the same load in turns of half a second, so short
+that what disturbs one disturbs the others; what counts is the median of the turns' differences.
 """
 
 import argparse
+import asyncio
+import gc
 import hashlib
 import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import uvloop
+
 from bench import wire
-from bench.client import LoadError
-from bench.cpu import family
-from bench.overhead import BACKENDS, Plan, measure
-from bench.report import UNITS, Measurement, progress
+from bench.client import LoadError, Outcome
+from bench.cpu import Meter, family
+from bench.load import GRACE_S, UnaryLoad
+from bench.overhead import BACKENDS
 from bench.targets import (
     HARNESS_CORE,
     PROXY_CORE,
@@ -37,8 +42,12 @@ from bench.targets import (
 )
 
 PLAIN = "without"
+NGINX = "nginx"
 KEYS, LOG = "keys", "log"
 MARKS_US = {KEYS: 6.0}
+CONNECTIONS = 32
+# In this time a router has written what its last requests left behind: that is their cost, too.
+PAUSE_S = 0.12
 ORGANIZATION = """\
 organizations:
   - id: bench
@@ -50,14 +59,16 @@ organizations:
 
 
 class RouterPair(Testbed):
-    """Starts routers with and without keys, each with a folder of its own."""
+    """Starts routers with and without a part, each with a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._root = folder
 
     def start(self, name: str) -> Target:
-        """Start the router called `without`, or as the part that it has."""
+        """Start nginx, the router called `without`, or the one that has the part of that name."""
+        if name == NGINX:
+            return super().start(name)
         port = free_port()
         folder = self._root / name
         folder.mkdir()
@@ -79,74 +90,116 @@ class RouterPair(Testbed):
         return ROUTER_CONFIG.format(port=port, services=services) + keys
 
 
-def differences(rows: Sequence[Measurement], mode: str, part: str) -> list[float]:
-    """Microseconds a unit of work that the part adds, round by round."""
-    cost = {(row.round, row.target): row.proxy_us for row in rows if row.mode == mode}
-    rounds = sorted({round_ for round_, _ in cost})
-    return [cost[each, part] - cost[each, PLAIN] for each in rounds]
+@dataclass(frozen=True)
+class Plan:
+    """How long a turn takes, how many count, and how many requests a second there are in it."""
+
+    turns: int
+    seconds: float
+    rate: float
 
 
-def collect(plan: Plan, folder: Path) -> list[Measurement]:
-    """Start everything, measure in rounds of which the first only warms up, stop everything."""
-    rows = []
-    with RouterPair(folder) as bed:
-        bed.start_backends(BACKENDS)
-        targets = [bed.start(name) for name in plan.targets]
-        for round_ in range(plan.rounds + 1):
-            targets.reverse()
-            for mode in plan.modes:
-                for target in targets:
-                    row = measure(mode, target, bed, plan, round_)
-                    if round_:
-                        rows.append(row)
-                        print(progress(row), flush=True)
-    return rows
+class Side:
+    """One target under load: connections that stay, and CPU time a request in each turn."""
+
+    def __init__(self, target: Target, rate: float) -> None:
+        self.name = target.name
+        self.costs: list[float] = []
+        self._ports = target.ports
+        self._outcome = Outcome()
+        request = wire.chat_request(f"127.0.0.1:{target.ports[0]}")
+        self._load = UnaryLoad(rate, self._outcome, request)
+        self._meter = Meter(target.pids, [], PROXY_CORE)
+
+    async def connect(self) -> None:
+        await self._load.connect(self._ports, CONNECTIONS)
+
+    async def turn(self, seconds: float) -> None:
+        """Take the load for so long; CPU time in microseconds a request is added to `costs`."""
+        self._load.reset()
+        self._meter.start()
+        await self._load.drive(seconds)
+        await self._outcome.settle(GRACE_S)
+        await asyncio.sleep(PAUSE_S)
+        usage = self._meter.stop()
+        self.costs.append(usage.proxy_ns / len(self._load.delays) / 1000)
+
+    def close(self) -> None:
+        self._load.close()
 
 
-def tell(rows: Sequence[Measurement], modes: Sequence[str], part: str) -> None:
-    """Print the medians and what lies between them."""
-    for mode in modes:
-        cost = {
-            name: median(row.proxy_us for row in rows if (row.mode, row.target) == (mode, name))
-            for name in (PLAIN, part)
-        }
-        added = differences(rows, mode, part)
-        print(
-            f"{part}, {mode}: {cost[PLAIN]:.1f} -> {cost[part]:.1f} CPU µs a {UNITS[mode]},"
-            f" {median(added):+.1f} (rounds {min(added):+.1f} to {max(added):+.1f})"
-            + (f"; mark: {MARKS_US[part]:+.0f}" if mode == "unary" and part in MARKS_US else "")
-        )
+async def alternate(targets: Sequence[Target], plan: Plan) -> list[Side]:
+    """Every target in turn, in an order that changes; the first tenth only warms up."""
+    sides = [Side(target, plan.rate) for target in targets]
+    order = list(sides)
+    for side in sides:
+        await side.connect()
+    for _ in range(plan.turns + plan.turns // 10 + 1):
+        order.append(order.pop(0))
+        for side in order:
+            await side.turn(plan.seconds)
+    for side in sides:
+        side.close()
+        del side.costs[: -plan.turns]
+    return sides
+
+
+def start(bed: RouterPair, part: str) -> list[Target]:
+    """Start everything; without nginx, say so and go on."""
+    bed.start_backends(BACKENDS)
+    targets = [bed.start(PLAIN), bed.start(part)]
+    try:
+        targets.append(bed.start(NGINX))
+    except StartError as error:
+        print(f"\n*** SKIPPED: nginx ***  {error}\n", file=sys.stderr)
+    return targets
+
+
+def middle(values: Sequence[float]) -> tuple[float, float, float]:
+    """The median, and between which two values it is in 95 of 100 such measurements."""
+    ordered = sorted(values)
+    count = len(ordered)
+    reach = int(0.98 * count**0.5) + 1
+    low, high = max(0, count // 2 - reach), min(count - 1, count // 2 + reach)
+    return median(ordered), ordered[low], ordered[high]
+
+
+def tell(sides: Sequence[Side], part: str) -> None:
+    """Print the medians, and what the part adds."""
+    costs = {side.name: side.costs for side in sides}
+    for name, values in costs.items():
+        turns = f"(turns {min(values):.1f} to {max(values):.1f})"
+        print(f"{name:8} {median(values):6.1f} CPU µs a request {turns}")
+    added = [more - less for more, less in zip(costs[part], costs[PLAIN], strict=True)]
+    value, low, high = middle(added)
+    print(f"{part} adds {value:+.1f} µs a request (95 %: {low:+.1f} to {high:+.1f})", end="")
+    if NGINX in costs:
+        print(f", {value / median(costs[NGINX]):+.2f} of what nginx takes", end="")
+    print(f"; mark: {MARKS_US[part]:+.0f} µs" if part in MARKS_US else "")
 
 
 def main() -> int:
     """Exit status: 0 measured, 1 a wrong answer or a process that did not start."""
     parser = argparse.ArgumentParser(prog="python -m bench.added_cost")
     parser.add_argument("--of", choices=[KEYS, LOG], default=KEYS, help="the part")
-    parser.add_argument("--modes", default="unary,stream", help="of unary, stream and closed")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of one window")
-    parser.add_argument("--rate", type=float, default=4000, help="unary requests a second")
-    parser.add_argument("--quick", action="store_true", help="one round of one second")
+    parser.add_argument("--turns", type=int, default=60, help="of each target")
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of a turn")
+    parser.add_argument("--rate", type=float, default=4000, help="requests a second")
+    parser.add_argument("--quick", action="store_true", help="three short turns")
     args = parser.parse_args()
-    plan = Plan(
-        targets=[PLAIN, args.of],
-        modes=args.modes.split(","),
-        rounds=1 if args.quick else args.rounds,
-        seconds=1.0 if args.quick else args.seconds,
-        rate=args.rate,
-        connections=32,
-        streams=200,
-        phases=10,
-    )
+    plan = Plan(3, 0.2, args.rate) if args.quick else Plan(args.turns, args.seconds, args.rate)
     end_on_sigterm()
     os.sched_setaffinity(0, {HARNESS_CORE})
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, RouterPair(Path(folder)) as bed:
         try:
-            rows = collect(plan, Path(folder))
+            targets = start(bed, args.of)
+            gc.collect()
+            gc.disable()
+            sides = uvloop.run(alternate(targets, plan))
         except (LoadError, StartError) as error:
             print(f"FAILED: {error}", file=sys.stderr)
             return 1
-    tell(rows, plan.modes, args.of)
+    tell(sides, args.of)
     return 0
 
 
