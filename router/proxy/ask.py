@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from router.proxy.upstream import Disconnected, Head, UpstreamError, UpstreamPool
+from router.proxy.answer import Disconnected, Head, UpstreamError
+from router.proxy.upstream import UpstreamPool
 
 _MAX_ANSWER_BYTES = 8 * 1024 * 1024
 

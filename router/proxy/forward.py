@@ -18,16 +18,11 @@ from router.fleet.service import Service
 from router.fleet.waiting import Ticket
 from router.log import get_logger
 from router.proxy.account import Account
+from router.proxy.answer import ConnectFailed, Disconnected
 from router.proxy.budget import MoveBudget
 from router.proxy.exchange import Call, Exchange
 from router.proxy.relay import Outcome, Relay
-from router.proxy.upstream import (
-    ConnectFailed,
-    Disconnected,
-    UpstreamPool,
-    Upstreams,
-    request_head,
-)
+from router.proxy.upstream import UpstreamPool, Upstreams, request_head
 
 _log = get_logger("router.proxy")
 MAX_MOVES = 2

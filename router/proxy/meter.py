@@ -27,9 +27,10 @@ from router.openai.cost import Cost, is_countable, most
 from router.openai.paths import BY_UPSTREAM
 from router.openai.usage import BodyTap, Tap, UsageFilter, UsageTap
 from router.proxy.admit import Wanted
+from router.proxy.answer import UpstreamError
 from router.proxy.ask import ask
 from router.proxy.rate_lines import RateLines, lines_of
-from router.proxy.upstream import UpstreamError, Upstreams, request_head
+from router.proxy.upstream import Upstreams, request_head
 
 _log = get_logger("router.proxy")
 _TOKENIZE = BY_UPSTREAM["/tokenize"]

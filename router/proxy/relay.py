@@ -21,8 +21,9 @@ from router.fleet.lease import Lease
 from router.model import NO_USAGE
 from router.openai.envelope import error_event
 from router.openai.usage import Tap
+from router.proxy.answer import Disconnected, Head, UpstreamError
 from router.proxy.exchange import Call, Exchange
-from router.proxy.upstream import Disconnected, Head, UpstreamConnection, UpstreamError
+from router.proxy.upstream_connection import UpstreamConnection
 
 _HELD_LIMIT_BYTES = 1024 * 1024
 

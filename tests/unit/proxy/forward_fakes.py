@@ -11,10 +11,11 @@ from router.fleet.service import Health
 from router.metrics import Metrics
 from router.model import ServiceSpec, ServiceState
 from router.proxy.account import Account
+from router.proxy.answer import ConnectFailed, Disconnected, Head
 from router.proxy.forward import Forwarder
 from router.proxy.meter import Unmetered
 from router.proxy.relay import Relay
-from router.proxy.upstream import ConnectFailed, Disconnected, Head, Target
+from router.proxy.upstream_connection import Target
 from unit.proxy.proxy_fakes import FakeExchange, call_of
 
 Play = Callable[[Relay], None]

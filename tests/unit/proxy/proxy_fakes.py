@@ -10,10 +10,12 @@ from router.fleet.service import Service
 from router.metrics import ServiceCells
 from router.model import ServiceSpec
 from router.openai.paths import CHAT, InferencePath
+from router.proxy.answer import Head
 from router.proxy.exchange import Call
 from router.proxy.headers import to_downstream
 from router.proxy.meter import Unmetered
-from router.proxy.upstream import Head, Target, UpstreamConnection, UpstreamPool
+from router.proxy.upstream import UpstreamPool
+from router.proxy.upstream_connection import Target, UpstreamConnection
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 UNARY = HEAD + b"content-length: 5\r\n\r\nhello"

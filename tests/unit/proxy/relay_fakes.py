@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from router.openai.paths import INFERENCE_PATHS
+from router.proxy.answer import Disconnected, Head
 from router.proxy.relay import Relay
-from router.proxy.upstream import Disconnected, Head
 from unit.proxy.proxy_fakes import FakeConnection, FakeExchange, FakeLease, call_of
 
 JSON = b"content-type: application/json\r\n"

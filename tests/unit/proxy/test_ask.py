@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from router.proxy import ask as ask_module
+from router.proxy.answer import ConnectFailed, Disconnected, Head, MalformedAnswer
 from router.proxy.ask import ask
-from router.proxy.upstream import ConnectFailed, Disconnected, Head, MalformedAnswer
 
 HEAD, BODY = b"POST /tokenize HTTP/1.1\r\n\r\n", b'{"prompt":"x"}'
 

@@ -8,8 +8,8 @@ from router.errors import InsufficientQuota, InvalidValue
 from router.ledger import Limits
 from router.model import Usage
 from router.openai.usage import UsageTap
+from router.proxy.answer import ConnectFailed
 from router.proxy.meter import Unmetered
-from router.proxy.upstream import ConnectFailed
 from unit.fleet.fleet_fakes import named
 from unit.proxy.meter_fakes import (
     COMPLETIONS,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from router.proxy.answer import MalformedAnswer
 from router.proxy.relay import Outcome
-from router.proxy.upstream import MalformedAnswer
 from unit.proxy.proxy_fakes import FakeConnection
 from unit.proxy.relay_fakes import BROKE, EVENT, EVENTS, JSON, Attempt
 

@@ -7,8 +7,10 @@ import asyncio
 import pytest
 
 from router.proxy import upstream
+from router.proxy.answer import ConnectFailed
 from router.proxy.headers import to_downstream
-from router.proxy.upstream import ConnectFailed, Target, UpstreamPool, Upstreams, request_head
+from router.proxy.upstream import UpstreamPool, Upstreams, request_head
+from router.proxy.upstream_connection import Target
 from unit.proxy.proxy_fakes import UNARY, Heard, opened, pool_of
 
 
