@@ -36,6 +36,7 @@ class ClientExchange:
         path: of the target, without a query.
         keep: the connection takes another request after this one.
         old: HTTP/1.0.
+        due: monotonic time by which its body is to be there.
         refusal: the answer, where the head alone was reason enough.
         entry: the inference path that is asked for, once that is known.
         identity: who asks, once that is known.
@@ -46,6 +47,7 @@ class ClientExchange:
     # What most exchanges never change costs them nothing here.
     keep = True
     old = False
+    due = 0.0
     begun = False
     refusal: RouterError | None = None
     entry: Entry | None = None
@@ -249,8 +251,7 @@ class ClientExchange:
         """A fault of the router's ends the exchange, and nothing else."""
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            _log.error("request_failed", exc_info=error)
-            self.fail(InternalError("The router failed; its log has the details."))
+            self.fail(fault(error))
 
     def client_gone(self) -> None:
         """The client has left: end what runs for it."""
@@ -270,6 +271,12 @@ class ClientExchange:
         self.flow = None
         self.let_go()
         self._connection.ended(keep=self.keep)
+
+
+def fault(error: BaseException | None) -> InternalError:
+    """Log a fault of the router's own; gives its answer."""
+    _log.error("request_failed", exc_info=error)
+    return InternalError("The router failed; its log has the details.")
 
 
 def whole_answer(

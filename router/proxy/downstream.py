@@ -103,9 +103,7 @@ class Downstream:
         self._clients.add(client)
         limit = self.settings().max_connections
         if len(self._clients) > limit:
-            client.turn_away(
-                Overloaded(f"The router has its {limit} connections.", retry_after_s=1)
-            )
+            client.refuse(Overloaded(f"The router has its {limit} connections.", retry_after_s=1))
 
     def closed(self, client: ClientConnection) -> None:
         """A connection has ended."""
