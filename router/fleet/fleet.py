@@ -288,7 +288,7 @@ class Fleet:
         if trial:
             chosen.breaker = after_take(chosen.breaker)
         chosen.in_flight += 1
-        return Lease(self, chosen, trial=trial)
+        return Lease(chosen, trial, self)
 
     def _eligible(
         self, model: str, members: Sequence[Service], exclude: Collection[Service]

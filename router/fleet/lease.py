@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
+
 from router.fleet.service import Service
 
 
@@ -20,31 +22,35 @@ class Lessor(Protocol):
         """Take a slot back; `untold_trial`: a trial of an ejected service that told nothing."""
 
 
-class Lease:
-    """One slot of a service. Given back exactly once, however often `release` is called."""
+class Lease(msgspec.Struct, eq=False):
+    """One slot of a service. Given back exactly once, however often `release` is called.
 
-    __slots__ = ("_fleet", "_told", "_trial", "service")
+    Attributes:
+        service: whose slot it is.
+        trial: of a service that had failed; how it goes decides whether others may follow.
+        lessor: where it is given back; None: it has been.
+        told: how it went.
+    """
 
-    def __init__(self, fleet: Lessor, service: Service, *, trial: bool) -> None:
-        self._fleet: Lessor | None = fleet
-        self._told = False
-        self._trial = trial
-        self.service = service
+    service: Service
+    trial: bool
+    lessor: Lessor | None
+    told: bool = False
 
     def succeeded(self) -> None:
         """The answer began well."""
-        if self._fleet is not None and not self._told:
-            self._told = True
-            self._fleet.note_success(self.service)
+        if self.lessor is not None and not self.told:
+            self.told = True
+            self.lessor.note_success(self.service)
 
     def failed(self, reason: str, wait_s: float | None = None) -> None:
         """It failed before its first byte; `wait_s`: the engine's `Retry-After`."""
-        if self._fleet is not None and not self._told:
-            self._told = True
-            self._fleet.note_failure(self.service, reason, wait_s)
+        if self.lessor is not None and not self.told:
+            self.told = True
+            self.lessor.note_failure(self.service, reason, wait_s)
 
     def release(self) -> None:
         """Give the slot back. Does not await; a second call does nothing."""
-        fleet, self._fleet = self._fleet, None
-        if fleet is not None:
-            fleet.give_back(self.service, untold_trial=self._trial and not self._told)
+        lessor, self.lessor = self.lessor, None
+        if lessor is not None:
+            lessor.give_back(self.service, untold_trial=self.trial and not self.told)

@@ -55,7 +55,7 @@ def sample_of(relay: Relay, call: Call, now: float) -> Sample:
         first_byte > 0 or outcome is Outcome.CLIENT_GONE,
         call.request_id,
         call.key_id,
-        outcome.value if outcome is not None else "",
+        outcome or "",
         call.meter.charged,
         call.traceparent,
     )
@@ -93,7 +93,7 @@ class Account:
     def left(self, asked: Asked) -> None:
         """The client has left before any service was asked."""
         if self._log is not None:
-            self._log.add(_line(asked, Outcome.CLIENT_GONE.value, 0, ""))
+            self._log.add(_line(asked, Outcome.CLIENT_GONE, 0, ""))
 
 
 def _line(asked: Asked | None, outcome: str, status: int, code: str) -> Line:

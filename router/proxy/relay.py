@@ -28,8 +28,8 @@ from router.proxy.upstream_connection import UpstreamConnection
 _HELD_LIMIT_BYTES = 1024 * 1024
 
 
-class Outcome(enum.Enum):
-    """How an attempt ended; the value is a metrics label."""
+class Outcome(enum.StrEnum):
+    """How an attempt ended, as logs call it."""
 
     WHOLE = "whole"
     CLIENT_GONE = "client_gone"
