@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 import threading
 from collections.abc import Hashable, Sequence
 from pathlib import Path
+
+import msgspec
 
 from router.storage.backlog import Backlog, Batch, Call, Row, Value
 from router.storage.connection import (
@@ -108,6 +109,10 @@ class Writer:
 
     def _commit(self, batch: Batch) -> list[tuple[Call, list[list[Row]] | Exception]]:
         connection = self._ready()
+        if not batch.calls and len(batch.rows) == 1:  # a statement alone is a transaction, too
+            for statement, rows in batch.rows.items():
+                self._upsert(connection, statement, rows)
+            return []
         connection.execute("BEGIN IMMEDIATE")
         results = [(call, self._run_call(connection, call)) for call in batch.calls if call.start()]
         for statement, rows in batch.rows.items():
@@ -138,7 +143,7 @@ class Writer:
         """All rows in one statement: each one of its own would wait for the interpreter's lock."""
         values = list(rows.values())
         try:
-            connection.execute(statement, (json.dumps(values),))
+            connection.execute(statement, (_json(values),))
         except _REFUSED as error:
             if is_fault(error):
                 raise
@@ -192,6 +197,10 @@ class Writer:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+
+def _json(values: list[Sequence[Value]]) -> str:
+    return msgspec.json.encode(values).decode()
 
 
 def _give_up(batch: Batch) -> None:
