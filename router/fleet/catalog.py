@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from router.errors import ModelAmbiguous, ModelLoading, ModelNotFound
@@ -75,6 +75,22 @@ class Catalog:
             elif service.usable:
                 return None
         return longest or None
+
+
+class Contexts(dict[str, int | None]):
+    """Full name of a model -> its longest context in tokens, worked out when first asked for.
+
+    Args:
+        longest: works it out.
+    """
+
+    def __init__(self, longest: Callable[[str], int | None]) -> None:
+        super().__init__()
+        self._longest = longest
+
+    def __missing__(self, model: str) -> int | None:
+        context = self[model] = self._longest(model)
+        return context
 
 
 def _shown(name: str) -> str:

@@ -16,7 +16,7 @@ from router.fleet.breaker import (
     after_take,
     paused,
 )
-from router.fleet.catalog import Catalog, build_catalog
+from router.fleet.catalog import Catalog, Contexts, build_catalog
 from router.fleet.lease import Lease
 from router.fleet.load import EngineLoad, next_progress
 from router.fleet.published import Published, replaces
@@ -65,7 +65,9 @@ class Fleet:
         self._services: dict[str, Service] = {}
         self._draining: list[Service] = []
         self._turns: dict[str, int] = {}
-        self._contexts: dict[str, int | None] = {}
+        self.contexts = Contexts(
+            lambda model: self.catalog.longest_context(model)  # noqa: PLW0108 - of the present one
+        )
         self._queues = Queues(self._take, self._members)
         # Looked at with every request, so without a call; the queues alone change it.
         self._rooms: Mapping[str, WaitingRoom] = self._queues.rooms
@@ -146,16 +148,8 @@ class Fleet:
 
     def _rebuild(self) -> None:
         self.catalog = build_catalog(self._services.values(), self._aliases)
-        self._contexts.clear()
+        self.contexts.clear()
         self._turns = {model: self._turns.get(model, 0) for model in self.catalog.members}
-
-    def context_length(self, model: str) -> int | None:
-        """`Catalog.longest_context`, kept until it may have changed; None bounds no answer."""
-        try:
-            return self._contexts[model]
-        except KeyError:
-            context = self._contexts[model] = self.catalog.longest_context(model)
-            return context
 
     # -- what probes and readings tell ---------------------------------------------------------
 
@@ -173,7 +167,7 @@ class Fleet:
             service.last_error = health.last_error
         if cards is not None:
             service.cards = {card.id: card for card in cards}
-            self._contexts.clear()
+            self.contexts.clear()
             models = service.spec.models or tuple(service.cards)
             if models != service.models:
                 service.models = models
@@ -198,7 +192,7 @@ class Fleet:
         well = service.health.state is ServiceState.HEALTHY
         service.usable = well and not (service.hung or service.asleep or service.removed)
         if service.usable is not was_usable:
-            self._contexts.clear()
+            self.contexts.clear()
         if service.usable and not was_usable:
             service.last_error = None
             self._queues.serve()

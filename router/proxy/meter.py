@@ -266,11 +266,12 @@ class Metering:
                 param="background",
             )
         cost = self.estimate(wanted)
-        outcome = self._reserve(organization, cost, cost.completion_tokens)
+        whole = cost.completion_tokens
+        outcome = self.ledger.reserve(organization, cost.prompt_tokens, whole, self.clock(), whole)
         if isinstance(outcome, Refusal) and outcome.kind is Kind.TOKENS:
             if is_countable(wanted.path, fields, wanted.body):
                 return None
-            outcome = self._reserve(organization, cost, cost.least_tokens)
+            outcome = self._reserve_least(organization, cost)
         return self._opened(organization, wanted, cost, outcome)
 
     async def open_counted(self, organization: str, wanted: Wanted) -> Meter:
@@ -280,7 +281,7 @@ class Metering:
             InsufficientQuota: it does not fit in what is left.
         """
         cost = self.estimate(wanted, await self._count(wanted))
-        outcome = self._reserve(organization, cost, cost.least_tokens)
+        outcome = self._reserve_least(organization, cost)
         return self._opened(organization, wanted, cost, outcome)
 
     def _opened(
@@ -309,14 +310,19 @@ class Metering:
             wanted.path,
             wanted.fields,
             wanted.body,
-            self._fleet.context_length(model),
+            self._fleet.contexts[model],
             self.frames.frame(model),
             counted,
         )
 
-    def _reserve(self, organization: str, cost: Cost, clamp_to: int) -> Reservation | Refusal:
+    def _reserve_least(self, organization: str, cost: Cost) -> Reservation | Refusal:
+        """What is left for the answer, if that is as much as it must be let have."""
         return self.ledger.reserve(
-            organization, cost.prompt_tokens, cost.completion_tokens, self.clock(), clamp_to
+            organization,
+            cost.prompt_tokens,
+            cost.completion_tokens,
+            self.clock(),
+            cost.least_tokens,
         )
 
     async def _count(self, wanted: Wanted) -> int | None:

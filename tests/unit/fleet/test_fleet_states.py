@@ -299,39 +299,39 @@ def lengths(**told: int | None) -> Fleet:
 
 
 def test_the_longest_context_of_the_models_services_is_told():
-    assert lengths(a=512, b=32768).context_length("m") == 32768
+    assert lengths(a=512, b=32768).contexts["m"] == 32768
 
 
 def test_a_model_of_which_nobody_told_has_no_context_length():
-    assert lengths(a=None).context_length("m") is None
-    assert lengths(a=0).context_length("m") is None
-    assert lengths(a=512).context_length("other") is None
+    assert lengths(a=None).contexts["m"] is None
+    assert lengths(a=0).contexts["m"] is None
+    assert lengths(a=512).contexts["other"] is None
 
 
 def test_where_one_has_not_told_no_length_is_a_bound():
-    assert lengths(a=512, b=None).context_length("m") is None
+    assert lengths(a=512, b=None).contexts["m"] is None
 
 
 def test_a_service_that_tells_later_changes_the_length():
     fleet = lengths(a=512, b=None)
-    fleet.context_length("m")
+    fleet.contexts["m"]
     fleet.set_health(named(fleet, "b"), HEALTHY, [card("m", max_model_len=1024)])
-    assert fleet.context_length("m") == 1024
+    assert fleet.contexts["m"] == 1024
 
 
 def test_a_service_that_comes_up_without_telling_unbounds_the_length():
     fleet = lengths(a=512, b=None)
     fleet.set_health(named(fleet, "b"), UNHEALTHY)
-    assert fleet.context_length("m") == 512
+    assert fleet.contexts["m"] == 512
     fleet.set_health(named(fleet, "b"), HEALTHY)
-    assert fleet.context_length("m") is None
+    assert fleet.contexts["m"] is None
 
 
 def test_a_service_that_is_gone_counts_no_more_for_the_length():
     fleet = lengths(a=512, b=1024)
-    fleet.context_length("m")
+    fleet.contexts["m"]
     fleet.publish("yaml", [spec("a")])
-    assert fleet.context_length("m") == 512
+    assert fleet.contexts["m"] == 512
 
 
 # -- how long it takes to leave ----------------------------------------------------------------
