@@ -22,10 +22,12 @@ from router.ledger import Kind, Ledger, Refusal, Reservation
 from router.limits.estimate import PromptFrames
 from router.log import get_logger
 from router.model import NO_USAGE, Usage
-from router.openai.body import Flag, is_true
+from router.openai.body import Fields, Flag, is_true
 from router.openai.cost import Cost, is_countable, most
 from router.openai.paths import BY_UPSTREAM
-from router.openai.usage import BodyTap, Tap, UsageFilter, UsageTap
+from router.openai.stream_taps import UsageFilter, UsageTap
+from router.openai.unary_tap import BodyTap
+from router.openai.usage import Tap
 from router.proxy.admit import Wanted
 from router.proxy.ask import ask
 from router.proxy.rate_lines import RateLines, lines_of
@@ -115,6 +117,7 @@ class _Asked:
     keep_last: bool
     keep_each: bool
     continuous: bool
+    n: int
 
 
 class Meter(Unmetered, msgspec.Struct, eq=False):
@@ -149,9 +152,7 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
         if self.reservation.clamped or self.cost.must_limit:
             self.limit_answer()
         if wanted.path.tells_usage and wanted.fields.streams:
-            self.ask_for_usage(
-                wanted.fields.stream_options, continuous=self.reservation.windows.limits_tokens
-            )
+            self.ask_for_usage(wanted.fields, continuous=self.reservation.windows.limits_tokens)
 
     def limit_answer(self) -> None:
         """Have the engine stop where the reservation ends, as it would not by itself."""
@@ -161,8 +162,9 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
             each = reservation.granted_completion_tokens // cost.choices
             self.changes = {cost.limit_field: max(1, each)}
 
-    def ask_for_usage(self, raw: msgspec.Raw, *, continuous: bool) -> None:
-        """Have a chat or completions stream tell its usage; `raw` is what the client asks for."""
+    def ask_for_usage(self, fields: Fields, *, continuous: bool) -> None:
+        """Have a chat or completions stream tell its usage, besides what the client asks for."""
+        raw = fields.stream_options
         try:
             told = _decode_options(raw) or _StreamOptions()
             options = dict(_decode_members(raw) or {})
@@ -170,7 +172,8 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
             return  # the engine refuses these options, and says why
         keep_last = is_true(told.include_usage)
         keep_each = keep_last and is_true(told.continuous_usage_stats)
-        self.asked = _Asked(keep_last, keep_each, continuous or keep_each)
+        n = 1 if fields.n is None else max(1, fields.count("n") or 1)
+        self.asked = _Asked(keep_last, keep_each, continuous or keep_each, n)
         if keep_last and (keep_each or not continuous):
             return
         options["include_usage"] = True
@@ -186,7 +189,10 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
         if asked is None:
             return UsageTap()
         return UsageFilter(
-            keep_last=asked.keep_last, keep_each=asked.keep_each, continuous=asked.continuous
+            keep_last=asked.keep_last,
+            keep_each=asked.keep_each,
+            continuous=asked.continuous,
+            n=asked.n,
         )
 
     def rate_lines(self) -> bytes:
