@@ -19,7 +19,7 @@ from router.errors import InsufficientQuota, InvalidValue, RouterError
 from router.fleet.fleet import Fleet
 from router.fleet.service import Service
 from router.ledger import Kind, Ledger, Refusal, Reservation
-from router.limits.estimate import PromptFrames
+from router.limits.estimate import PromptFrames, believed
 from router.log import get_logger
 from router.model import NO_USAGE, Usage
 from router.openai.body import Fields, Flag, is_true
@@ -203,7 +203,7 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
 
     def progress(self, tap: Tap) -> None:
         """Note what an answer has cost so far, in case the router does not live to its end."""
-        usage = tap.usage
+        usage = self._believed(tap.usage)
         self.reservation.progress(usage.prompt_tokens, usage.completion_tokens)
 
     def close(self, answered: Answered | None) -> None:
@@ -212,17 +212,25 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
         if answered is None or not 0 < answered.status < 400:
             metering.ledger.release(self.reservation)
             return
-        usage = answered.usage
-        if usage.prompt_tokens > self.cost.prompt_tokens:
-            metering.frames.learn(self.model, self.cost.prompt_tokens, usage.prompt_tokens)
+        usage = self._believed(answered.usage)
+        if usage is not answered.usage:
+            metering.note_unbelieved(answered.service.name, answered.usage)
+        elif usage.prompt_tokens > self.cost.prompt_tokens:
+            context = metering.context(self.model)
+            metering.frames.learn(self.model, self.cost, usage.prompt_tokens, context)
         if not usage.prompt_tokens or not answered.is_whole:
-            usage = self._used(answered)
+            usage = self._used(answered, usage)
         if metering.ledger.settle(self.reservation, usage):
             self.charged = usage
 
-    def _used(self, answered: Answered) -> Usage:
+    def _believed(self, usage: Usage) -> Usage:
+        """As told, if it can be."""
+        if usage.total <= self.weight:
+            return usage
+        return believed(usage, self.cost, self.metering.context(self.model))
+
+    def _used(self, answered: Answered, usage: Usage) -> Usage:
         """As the engine told, or, where it has not told all, at least an event a token."""
-        usage = answered.usage
         continuous = self.asked is not None and self.asked.continuous
         if not self.cost.prompt_tokens or (usage.total and continuous):
             return usage
@@ -257,6 +265,7 @@ class Metering:
         self._fleet = fleet
         self._upstreams = upstreams
         self._silent: set[str] = set()
+        self._unbelieved: set[str] = set()
 
     def open(self, organization: str, wanted: Wanted) -> Meter | None:
         """Reserve what `wanted` may cost; None: only the engine can tell whether it fits.
@@ -350,6 +359,16 @@ class Metering:
         if service not in self._silent:
             self._silent.add(service)
             _log.warning("usage_not_reported", service=service, counted_by="events")
+
+    def note_unbelieved(self, service: str, told: Usage) -> None:
+        """Say, once a service, that it told more tokens than there can be."""
+        if service not in self._unbelieved:
+            self._unbelieved.add(service)
+            _log.warning("usage_not_believed", service=service, **msgspec.structs.asdict(told))
+
+    def context(self, model: str) -> int | None:
+        """Its context length in tokens; None when it is not known."""
+        return self._fleet.context_length(model)
 
     def rate_lines(self, organization: str) -> bytes:
         """The `x-ratelimit-*` header lines of an organization; nothing for what has no limit."""
