@@ -15,7 +15,8 @@ from bench import wire
 from router.line_writer import LineWriter
 from router.metrics import SECONDS, Histogram, Metrics, Sample
 from router.model import Usage
-from router.openai.usage import BodyTap, UsageFilter, UsageTap
+from router.openai.stream_taps import UsageFilter, UsageTap
+from router.openai.unary_tap import BodyTap
 from router.proxy.access_log import AccessLog
 
 ROUNDS, TIMES = 60, 2000

@@ -51,6 +51,7 @@ class Fields(msgspec.Struct, frozen=True):
     max_output_tokens: _Count = None
     best_of: _Count = None
     prompt: msgspec.Raw = _NULL
+    prompt_embeds: msgspec.Raw = _NULL
     background: Flag = None
     previous_response_id: msgspec.Raw = _NULL
     instruction: msgspec.Raw = _NULL

@@ -51,6 +51,7 @@ class Cost(msgspec.Struct, frozen=True, gc=False):
         choices: answers that the limit on tokens counts for one by one.
         limit_field: the body's field that bounds an answer; None where there is none.
         must_limit: the engine alone would not keep to the bound, so it has to be written.
+        frames: how often a prompt's frame is in it.
     """
 
     prompt_tokens: int
@@ -59,9 +60,20 @@ class Cost(msgspec.Struct, frozen=True, gc=False):
     choices: int = 1
     limit_field: str | None = None
     must_limit: bool = False
+    frames: int = 1
 
 
 _NOTHING = Cost(0, 0)
+
+
+class _Schemas(msgspec.Struct, gc=False):
+    """What a model is only told of: words, whatever their keys are called."""
+
+    tools: msgspec.Raw = msgspec.Raw(b"null")
+    response_format: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decode_schemas = msgspec.json.Decoder(_Schemas).decode
 
 
 def most(  # noqa: PLR0917 - all of them, always: keywords cost time here
@@ -91,14 +103,16 @@ def most(  # noqa: PLR0917 - all of them, always: keywords cost time here
         # Where a conversation is the only list, there are no media in it.
         only = body.find(b"[") if path.media_lists > 1 else -1
         if body.rfind(b"[") != only:
-            prompt += _media(body) * MEDIA_TOKENS
+            prompt += _media_shown(body) * MEDIA_TOKENS
     else:
         prompt = counted
     if not path.converses:
         if path.repeats:
-            prompt += _repeated(fields, frame)
+            pairs = _pairs(fields)
+            return Cost(prompt + pairs * (_before_each(fields) + frame), 0, frames=max(1, pairs))
         if not path.limits:
             return Cost(prompt, 0)
+        prompt += _items(fields.prompt_embeds) * MEDIA_TOKENS
         if path.kind == "responses" and bytes(memoryview(fields.previous_response_id)) != b"null":
             prompt += context or UNKNOWN_CONTEXT_TOKENS  # the earlier turns are with the engine
     return _generating(path, fields, prompt, context)
@@ -161,10 +175,12 @@ def is_countable(path: InferencePath, fields: Fields, body: bytes) -> bool:
     take for the other kind, and some of what a template renders it does not take at all.
     """
     plain = _plain(body)
-    if (body.count(b"[") > 1 and _media(body)) or any(mark in plain for mark in _UNCOUNTED_MARKS):
+    if any(mark in plain for mark in _UNCOUNTED_MARKS):
+        return False
+    if body.count(b"[") > 1 and _media_shown(body):
         return False
     if path.kind == "completions":
-        return _prompts(fields) == 1
+        return _prompts(fields) == 1 and not _items(fields.prompt_embeds)
     return path.kind == "chat" and bytes(memoryview(fields.prompt)) == b"null"
 
 
@@ -192,20 +208,40 @@ def _media(body: bytes) -> int:
     return sum(plain.count(mark) for mark in _MEDIA_MARKS)
 
 
+def _media_shown(body: bytes) -> int:
+    """The same, without what is but a name in the schema of a tool or of an answer."""
+    marks = _media(body)
+    if marks and (b'"tools"' in body or b'"response_format"' in body):
+        schemas = _decode_schemas(body)
+        marks -= _media(bytes(schemas.tools)) + _media(bytes(schemas.response_format))
+    return marks
+
+
 def _prompts(fields: Fields) -> int:
-    """At most so many prompts are in `prompt`: a text, token ids, or a list of either."""
-    raw = bytes(memoryview(fields.prompt))
+    """At most so many prompts are in a request, as text, token ids or embeddings."""
+    return max(1, _items(fields.prompt) + _items(fields.prompt_embeds))
+
+
+def _items(given: msgspec.Raw) -> int:
+    """At most so many are given: a text, token ids, or a list of either."""
+    raw = bytes(memoryview(given))
     if not raw.startswith(b"["):
-        return 1
+        return int(raw != b"null")
     return max(1, raw.count(b'"') // 2, raw.count(b"[") - 1)
 
 
-def _repeated(fields: Fields, frame: int) -> int:
-    """Rerank and score put query, instruction and template before every document."""
-    query = max(map(len, (fields.query, fields.queries, fields.text_1, fields.data_1)))
+def _before_each(fields: Fields) -> int:
+    """Rerank and score put query and instruction before every document."""
+    queries = map(bytes, (fields.query, fields.queries, fields.text_1, fields.data_1))
+    query = max(len(raw) + (_media(raw) * MEDIA_TOKENS if b"{" in raw else 0) for raw in queries)
+    return query + len(fields.instruction)
+
+
+def _pairs(fields: Fields) -> int:
+    """At most so many pairs of a query and a document."""
     documents = max(
         bytes(memoryview(raw)).count(b'"') // 2
         for raw in (fields.documents, fields.items, fields.text_2, fields.data_2)
     )
     queries = bytes(memoryview(fields.queries)).count(b'"') // 2
-    return (query + len(fields.instruction) + frame) * max(documents, queries)
+    return max(documents, queries)

@@ -1,7 +1,9 @@
-"""Reading token usage out of an answer as it passes, and taking out what nobody asked for.
+"""Token usage as engines tell it: where it stands in an answer, and what its numbers mean.
 
-Inside a JSON string every quote is escaped, so the raw bytes `"usage"` before a colon can only be a
-key: of the answer itself (chat, completions, embeddings, rerank) or of its message or response.
+An answer holds keys that clients and models choose: schemas of tools that are echoed, what a tool
+is called with, metadata. So a key alone proves nothing; what counts is where it stands. The usage
+is a member of the answer itself (chat, completions, embeddings, rerank, a unary message or
+response) or, in a stream, of an event's `message` or `response`.
 """
 
 from __future__ import annotations
@@ -9,26 +11,29 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
+import msgspec
+
 from router.model import Usage
 
-_KEY = b'"usage"'
-_OPENING = re.compile(rb'"usage"\s{0,8}:\s{0,8}\{')
-_UNFINISHED = re.compile(rb'"usage"\s{0,8}(:\s{0,8})?')
-_EVENT_END = b"\n\n"
-_NO_CHOICES = re.compile(rb'"choices"\s{0,8}:\s{0,8}\[\s{0,8}\]')
-_PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d{1,15})')
-_COMPLETION = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d{1,15})')
-_PLAIN = re.compile(
-    rb'"usage":\{"prompt_tokens":(\d{1,15}),"total_tokens":\d{1,15},"completion_tokens":(\d{1,15})[,}]'
-)
-_INDEX = re.compile(rb'"index"\s*:\s*(\d{1,9})')
-_NESTED = re.compile(rb'"\w+"\s*:\s*\{[^{}]*\}')
-_OBJECT_LIMIT = 2048
-_EVENT_LIMIT = 256 * 1024
+KEY = b'"usage"'
+"""In a string every quote is escaped, so these bytes are a whole string: a key, or a value."""
+OBJECT_FOLLOWS = re.compile(rb'"usage"\s*+:\s*+\{')
+_SIMPLE = re.compile(rb'"usage":(\{(?:"\w++":\w++,?+)*+\})[^{}]*+\}\s*+\Z')
+_NEITHER_BRACE = rb'(?:[^"{}]++|"(?:[^"\\]++|\\.)*+")*+'
+_BRACE = re.compile(_NEITHER_BRACE + rb"[{}]", re.DOTALL)
+_UNBRACED = re.compile(_NEITHER_BRACE, re.DOTALL)
+_IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_OPENING = ord("{")
 
 
 class Tap(Protocol):
-    """Sees every piece of an answer's body, and says what of it goes on."""
+    """Sees every piece of an answer's body, and says what of it goes on.
+
+    Attributes:
+        cuts: what goes on may be less than what came, so no length may be told before it.
+    """
+
+    cuts: bool
 
     def feed(self, data: bytes) -> bytes:
         """The next piece, cut anywhere; returns what to pass on now."""
@@ -45,227 +50,76 @@ class Tap(Protocol):
         """Events seen, for engines that tell no usage."""
 
 
-class BodyTap:
-    """Finds the usage in a body that is one JSON object, in pieces cut anywhere."""
+class Counts(msgspec.Struct, gc=False):
+    """A usage object, in OpenAI's words or in Anthropic's."""
 
-    _carry = b""
-    _found = b""
-    _usage: Usage | None = None
-    events = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
 
-    def feed(self, data: bytes) -> bytes:
-        """Look at the next piece."""
-        self.events += 1
-        self._usage = None
-        window = self._carry + data if self._carry else data
-        at = window.rfind(_KEY)
-        if at < 0:
-            self._carry = window[1 - len(_KEY) :]
-        else:
-            found = self._found = window[at : at + _OBJECT_LIMIT]
-            self._carry = found if len(found) < _OBJECT_LIMIT else b""
-        return data
-
-    def end(self) -> bytes:
-        """Nothing is held back."""
-        return b""
-
-    @property
     def usage(self) -> Usage:
-        """As told, or nothing where the object has not come whole."""
-        if self._usage is None:
-            self._usage = self._read()
-        return self._usage
+        """Tokens of the whole prompt, cached ones included, and of the answer.
 
-    def _read(self) -> Usage:
-        found = self._found
-        plain = _PLAIN.match(found)
-        if plain is not None:
-            return Usage(int(plain[1]), int(plain[2]))
-        end = usage_end(found, 0) if found else -1
-        return merged(Usage(), found[:end]) if end > len(_KEY) else Usage()
+        Anthropic's `input_tokens` leave out what was read from the cache or written to it.
+        """
+        prompt = self.prompt_tokens or (
+            (self.input_tokens or 0)
+            + (self.cache_read_input_tokens or 0)
+            + (self.cache_creation_input_tokens or 0)
+        )
+        completion = self.completion_tokens or self.output_tokens or 0
+        return Usage(max(0, prompt), max(0, completion))
 
 
-class UsageTap:
-    """Finds every usage in a stream, in pieces cut anywhere, and passes all of them on.
+def closed(text: bytes, at: int, depth: int) -> tuple[int, int]:
+    """Go on from `at`, which is not inside a string, until `depth` open objects are closed.
 
-    Costs one search a piece; the numbers are read only when asked for.
+    Returns the offset after the last brace, and how many objects are still open: 0, or more where
+    the text ends before.
     """
+    while depth:
+        brace = _BRACE.match(text, at)
+        if brace is None:
+            break
+        at = brace.end()
+        depth += 1 if text[at - 1] == _OPENING else -1
+    return at, depth
 
-    __slots__ = ("_carry", "_found", "_usage", "events")
 
-    def __init__(self) -> None:
-        self._carry = b""
-        self._found = b""
-        self._usage = Usage()
-        self.events = 0
+def unfinished(text: bytes, at: int) -> bytes:
+    """What must stand before the rest of a text that has no more braces from `at` on.
 
-    def feed(self, data: bytes) -> bytes:
-        """Look at the next piece."""
-        self.events += 1
-        window = self._carry + data if self._carry else data
-        at = window.find(_KEY)
-        end = 0
-        while at >= 0:
-            end = usage_end(window, at)
-            if end < 0:
-                self._carry = window[at:] if len(window) - at < _OBJECT_LIMIT else b""
-                return data
-            if end > at + len(_KEY):
-                self._keep(window[at:end])
-            at = window.find(_KEY, end)
-        whole = window[-1:] in {b"\n", b"}"}
-        self._carry = b"" if whole else window[max(end, len(window) - len(_KEY) + 1) :]
-        return data
-
-    def end(self) -> bytes:
-        """Nothing is held back."""
+    Where the text ends inside a string, its opening quote, and half an escape: however long the
+    string is, no more of it is needed to find its end.
+    """
+    opening = _UNBRACED.match(text, at)
+    assert opening is not None
+    if opening.end() == len(text):
         return b""
-
-    def _keep(self, found: bytes) -> None:
-        if self._found:
-            self._usage = merged(self._usage, self._found)
-        self._found = found
-
-    @property
-    def usage(self) -> Usage:
-        """The highest counts seen: messages tell prompt and completion in different events."""
-        if self._found:
-            self._usage = merged(self._usage, self._found)
-            self._found = b""
-        return self._usage
+    said = _IN_STRING.match(text, opening.end() + 1)
+    assert said is not None
+    return b'"' + text[said.end() :]
 
 
-class UsageFilter:
-    """Reads the usage of a chat or completions stream that the router asked for, and takes it out.
-
-    With `include_usage` the engine sends one last event without choices. With
-    `continuous_usage_stats` every event has a usage of its own choice, so that a stream which is
-    cut off has still told what it cost. Whatever the client did not ask for is cut out of its
-    event's bytes; an event is held only until it is whole.
+def own_member(text: bytes, at: int) -> tuple[int, int] | None:
+    """Where the usage stands that is a member of the outermost object, from key to closing brace.
 
     Args:
-        keep_last: the client wants the last event.
-        keep_each: the client wants the usage of each event too.
-        continuous: each event was asked to tell its usage.
+        text: ends with that object, and perhaps white space.
+        at: offset of the last `KEY` in it.
     """
-
-    __slots__ = (
-        "_by_choice", "_carry", "_continuous", "_drop_each", "_drop_last", "_total", "events",
-    )  # fmt: skip
-
-    def __init__(self, *, keep_last: bool, keep_each: bool, continuous: bool) -> None:
-        self._drop_last = not keep_last
-        self._drop_each = continuous and not keep_each
-        self._continuous = continuous
-        self._carry = b""
-        self._by_choice: dict[bytes, bytes] = {}
-        self._total = b""
-        self.events = 0
-
-    def feed(self, data: bytes) -> bytes:
-        """Pass on the events that are whole."""
-        if self._carry:
-            data = self._carry + data
-            self._carry = b""
-        at = data.rfind(_EVENT_END)
-        end = at + len(_EVENT_END)
-        if at < 0:
-            if len(data) > _EVENT_LIMIT:
-                return data
-            self._carry = data
-            return b""
-        if end < len(data):
-            self._carry = data[end:]
-            data = data[:end]
-        if data.find(_EVENT_END) == at:
-            return self._event(data)
-        return b"".join([self._event(event + _EVENT_END) for event in data[:-2].split(_EVENT_END)])
-
-    def end(self) -> bytes:
-        """What followed the last whole event."""
-        rest, self._carry = self._carry, b""
-        return rest
-
-    def _event(self, event: bytes) -> bytes:
-        self.events += 1
-        at = event.rfind(_KEY)
-        if at < 0:
-            return event
-        end = usage_end(event, at)
-        if end <= at + len(_KEY):
-            return event
-        if _NO_CHOICES.search(event):
-            self._total = event[at:end]
-            return b"" if self._drop_last else event
-        choice = _INDEX.search(event)
-        self._by_choice[choice[1] if choice else b"0"] = event[at:end]
-        if not self._continuous:
-            # The engine tells usage on every event unasked (--enable-force-include-usage), so its
-            # last one is no addition of the router's either.
-            self._drop_last = False
-        return _without(event, at, end) if self._drop_each else event
-
-    @property
-    def usage(self) -> Usage:
-        """The total the engine told last; before that, the sum over the choices so far."""
-        if self._total:
-            return merged(Usage(), self._total)
-        told = [merged(Usage(), found) for found in self._by_choice.values()]
-        if not told:
-            return Usage()
-        return Usage(
-            max(usage.prompt_tokens for usage in told),
-            sum(usage.completion_tokens for usage in told),
-        )
-
-
-def usage_end(window: bytes, at: int) -> int:
-    """Offset after the usage object whose key is at `at`; -1 where it is not all there yet.
-
-    Where the key has no object (it is null, or a value), the offset after the key.
-    """
-    opening = _OPENING.match(window, at)
-    if opening is not None:
-        return closing_brace(window, opening.end() - 1)
-    unfinished = _UNFINISHED.match(window, at)
-    if unfinished is not None and unfinished.end() == len(window):
-        return -1
-    return at + len(_KEY)
-
-
-def closing_brace(window: bytes, opening: int) -> int:
-    """Offset after the brace that closes the one at `opening`; -1 where it is not there yet.
-
-    A usage object holds numbers and one level of detail objects, no strings with braces.
-    """
-    depth = 0
-    at = opening
-    while True:
-        closing = window.find(b"}", at)
-        if closing < 0:
-            return -1
-        depth += window.count(b"{", at, closing) - 1
-        at = closing + 1
-        if depth <= 0:
-            return at
-
-
-def merged(usage: Usage, found: bytes) -> Usage:
-    """`usage`, raised to the counts in the bytes of a usage object."""
-    flat = _NESTED.sub(b"", found[found.index(b"{") + 1 :])
-    prompt = _PROMPT.search(flat)
-    completion = _COMPLETION.search(flat)
-    return Usage(
-        max(usage.prompt_tokens, int(prompt[1]) if prompt else 0),
-        max(usage.completion_tokens, int(completion[1]) if completion else 0),
-    )
-
-
-def _without(event: bytes, at: int, end: int) -> bytes:
-    """`event` without the member at `at`..`end`, and without the comma that joined it."""
-    before = event[:at].rstrip()
-    if before.endswith(b","):
-        return before[:-1] + event[end:]
-    after = event[end:].lstrip(b" \t")
-    return event[:at] + after[1:].lstrip(b" \t") if after.startswith(b",") else event[:at] + after
+    simple = _SIMPLE.match(text, at)
+    if simple is not None:  # one brace alone follows, so one object alone was open
+        return at, simple.end(1)
+    while at >= 0:
+        value = OBJECT_FOLLOWS.match(text, at)
+        if value is not None:
+            end, within = closed(text, value.end(), 1)
+            outer_end, around = closed(text, end, 1)
+            if not within and not around and not text[outer_end:].strip():
+                return at, end
+        at = text.rfind(KEY, 0, at)
+    return None

@@ -19,13 +19,15 @@ from router.errors import InsufficientQuota, InvalidValue, RouterError
 from router.fleet.fleet import Fleet
 from router.fleet.service import Service
 from router.ledger import Kind, Ledger, Refusal, Reservation
-from router.limits.estimate import PromptFrames
+from router.limits.estimate import PromptFrames, believed
 from router.log import get_logger
 from router.model import NO_USAGE, Usage
-from router.openai.body import Flag, is_true
+from router.openai.body import Fields, Flag, is_true
 from router.openai.cost import Cost, is_countable, most
 from router.openai.paths import BY_UPSTREAM
-from router.openai.usage import BodyTap, Tap, UsageFilter, UsageTap
+from router.openai.stream_taps import UsageFilter, UsageTap
+from router.openai.unary_tap import BodyTap
+from router.openai.usage import Tap
 from router.proxy.admit import Wanted
 from router.proxy.answer import UpstreamError
 from router.proxy.ask import ask
@@ -116,6 +118,7 @@ class _Asked:
     keep_last: bool
     keep_each: bool
     continuous: bool
+    n: int
 
 
 class Meter(Unmetered, msgspec.Struct, eq=False):
@@ -150,9 +153,7 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
         if self.reservation.clamped or self.cost.must_limit:
             self.limit_answer()
         if wanted.path.tells_usage and wanted.fields.streams:
-            self.ask_for_usage(
-                wanted.fields.stream_options, continuous=self.reservation.windows.limits_tokens
-            )
+            self.ask_for_usage(wanted.fields, continuous=self.reservation.windows.limits_tokens)
 
     def limit_answer(self) -> None:
         """Have the engine stop where the reservation ends, as it would not by itself."""
@@ -162,8 +163,9 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
             each = reservation.granted_completion_tokens // cost.choices
             self.changes = {cost.limit_field: max(1, each)}
 
-    def ask_for_usage(self, raw: msgspec.Raw, *, continuous: bool) -> None:
-        """Have a chat or completions stream tell its usage; `raw` is what the client asks for."""
+    def ask_for_usage(self, fields: Fields, *, continuous: bool) -> None:
+        """Have a chat or completions stream tell its usage, besides what the client asks for."""
+        raw = fields.stream_options
         try:
             told = _decode_options(raw) or _StreamOptions()
             options = dict(_decode_members(raw) or {})
@@ -171,7 +173,8 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
             return  # the engine refuses these options, and says why
         keep_last = is_true(told.include_usage)
         keep_each = keep_last and is_true(told.continuous_usage_stats)
-        self.asked = _Asked(keep_last, keep_each, continuous or keep_each)
+        n = 1 if fields.n is None else max(1, fields.count("n") or 1)
+        self.asked = _Asked(keep_last, keep_each, continuous or keep_each, n)
         if keep_last and (keep_each or not continuous):
             return
         options["include_usage"] = True
@@ -187,7 +190,10 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
         if asked is None:
             return UsageTap()
         return UsageFilter(
-            keep_last=asked.keep_last, keep_each=asked.keep_each, continuous=asked.continuous
+            keep_last=asked.keep_last,
+            keep_each=asked.keep_each,
+            continuous=asked.continuous,
+            n=asked.n,
         )
 
     def rate_lines(self) -> bytes:
@@ -198,7 +204,7 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
 
     def progress(self, tap: Tap) -> None:
         """Note what an answer has cost so far, in case the router does not live to its end."""
-        usage = tap.usage
+        usage = self._believed(tap.usage)
         self.reservation.progress(usage.prompt_tokens, usage.completion_tokens)
 
     def close(self, answered: Answered | None) -> None:
@@ -207,17 +213,25 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
         if answered is None or not 0 < answered.status < 400:
             metering.ledger.release(self.reservation)
             return
-        usage = answered.usage
-        if usage.prompt_tokens > self.cost.prompt_tokens:
-            metering.frames.learn(self.model, self.cost.prompt_tokens, usage.prompt_tokens)
+        usage = self._believed(answered.usage)
+        if usage is not answered.usage:
+            metering.note_unbelieved(answered.service.name, answered.usage)
+        elif usage.prompt_tokens > self.cost.prompt_tokens:
+            context = metering.context(self.model)
+            metering.frames.learn(self.model, self.cost, usage.prompt_tokens, context)
         if not usage.prompt_tokens or not answered.is_whole:
-            usage = self._used(answered)
+            usage = self._used(answered, usage)
         if metering.ledger.settle(self.reservation, usage):
             self.charged = usage
 
-    def _used(self, answered: Answered) -> Usage:
+    def _believed(self, usage: Usage) -> Usage:
+        """As told, if it can be."""
+        if usage.total <= self.weight:
+            return usage
+        return believed(usage, self.cost, self.metering.context(self.model))
+
+    def _used(self, answered: Answered, usage: Usage) -> Usage:
         """As the engine told, or, where it has not told all, at least an event a token."""
-        usage = answered.usage
         continuous = self.asked is not None and self.asked.continuous
         if not self.cost.prompt_tokens or (usage.total and continuous):
             return usage
@@ -252,6 +266,7 @@ class Metering:
         self._fleet = fleet
         self._upstreams = upstreams
         self._silent: set[str] = set()
+        self._unbelieved: set[str] = set()
 
     def open(self, organization: str, wanted: Wanted) -> Meter | None:
         """Reserve what `wanted` may cost; None: only the engine can tell whether it fits.
@@ -351,6 +366,16 @@ class Metering:
         if service not in self._silent:
             self._silent.add(service)
             _log.warning("usage_not_reported", service=service, counted_by="events")
+
+    def note_unbelieved(self, service: str, told: Usage) -> None:
+        """Say, once a service, that it told more tokens than there can be."""
+        if service not in self._unbelieved:
+            self._unbelieved.add(service)
+            _log.warning("usage_not_believed", service=service, **msgspec.structs.asdict(told))
+
+    def context(self, model: str) -> int | None:
+        """Its context length in tokens; None when it is not known."""
+        return self._fleet.contexts[model]
 
     def rate_lines(self, organization: str) -> bytes:
         """The `x-ratelimit-*` header lines of an organization; nothing for what has no limit."""

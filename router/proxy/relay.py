@@ -201,7 +201,12 @@ class Relay:
         self.first_byte = now
         if head.status < 400:
             self._lease.succeeded()
-        self._exchange.start(head.status, head.reason, self._lines(head, now), head.length, first)
+        lines = self._lines(head, now)
+        self._exchange.start(head.status, head.reason, lines, self._length(head), first)
+
+    def _length(self, head: Head) -> int | None:
+        """The length that the client is told: none where the tap may take something out."""
+        return None if self.tap is not None and self.tap.cuts else head.length
 
     def _lines(self, head: Head, now: float) -> bytes:
         """The answer's header lines: the engine's end-to-end ones and the router's own."""
@@ -310,7 +315,7 @@ class Relay:
     def _break_off(self, error: StreamBroken) -> None:
         """Tell the client that what it has is not all: by an event, or by a short body."""
         head = self.head
-        if head is not None and head.streams and head.length is None:
+        if head is not None and head.streams and self._length(head) is None:
             self._exchange.write(error_event(error, self._call.path.dialect))
             self._exchange.finish()
         else:

@@ -18,7 +18,7 @@ from e2e.quota.organization import (
     used,
     windows,
 )
-from support.daemon import Daemon, service
+from support.daemon import Daemon, Engine, service
 from support.http import Client, chat
 from support.recordings import FOLDER, load
 from support.upstream import ScriptedUpstream, Send, Stall
@@ -123,6 +123,56 @@ def test_a_usage_inside_what_the_model_said_is_not_the_answers_own(router, upstr
     assert charged(router, "/v1/messages", body) == 21
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "before", "told", "after"),
+    [
+        (
+            "/v1/rerank",
+            {"model": "tiny", "query": "q", "documents": ["usage", "b"]},
+            {},
+            usage(300, 0),
+            {"results": [{"index": 0, "document": {"text": "usage"}, "relevance_score": 0.5}]},
+        ),
+        (
+            CHAT,
+            chat("tiny", max_tokens=100, prompt_logprobs=1),
+            {"choices": [{"index": 0, "message": {"content": "x"}}]},
+            usage(200, 100),
+            {"prompt_logprobs": [None, {"7": {"logprob": -1.0, "decoded_token": "usage"}}]},
+        ),
+        (
+            "/v1/responses",
+            {"model": "tiny", "input": "hi", "max_output_tokens": 100, "user": "usage"},
+            {"output": []},
+            {"input_tokens": 200, "output_tokens": 100, "total_tokens": 300},
+            {"user": "usage"},
+        ),
+    ],
+    ids=["rerank", "prompt_logprobs", "user"],
+)
+def test_the_word_behind_the_usage_does_not_hide_it(
+    router, upstream, path, body, before, told, after
+):
+    """The keys are in the order in which vLLM writes them."""
+    content = {"id": "x", **before, "usage": told, **after}
+    upstream.script = lambda _: [Send(compact_answer(content))]
+    assert charged(router, path, body) == 300
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/messages"])
+def test_a_prompt_costs_the_same_when_the_engine_has_it_in_its_cache(tmp_path, start_daemon, path):
+    """On messages the engine tells what it had cached apart from the rest of the prompt."""
+    words = [{"role": "user", "content": "many words to be cached " * 100}]
+    body = {"model": "tiny", "max_tokens": 4, "messages": words}
+    with Engine(tmp_path, "tiny", "--time-scale", "100") as engine:
+        rows = [service("engine", engine.url, "tiny")]
+        router = start_daemon({"organizations": [organization(daily_tokens=10**6)],
+                               "services": rows})  # fmt: skip
+        costs = [charged(router, path, {**body, **more}) for more in ({}, {}, {"stream": True})]
+    assert costs == [costs[0]] * 3
+    assert costs[0] > 100
+
+
 @pytest.mark.parametrize("indent", [None, 2])
 def test_usage_is_read_however_the_json_is_spaced(router, upstream, indent):
     content = {"choices": [], "usage": usage(300, 100)}
@@ -148,6 +198,25 @@ def test_an_engine_that_tells_no_usage_is_counted_by_events_and_named_once(start
     assert 20 + prompt <= costs[0] <= 21 + prompt
     [line] = log_lines(router, "usage_not_reported")
     assert (line["service"], line["counted_by"]) == ("engine", "events")
+
+
+def test_a_batch_that_is_left_costs_every_prompt_that_was_answered(start_metered):
+    """Each event tells the tokens of its own prompt."""
+    events = [
+        {"choices": [{"index": index, "text": "x"}], "usage": usage(30, 1)} for index in range(8)
+    ]
+    sent = b"".join(chunk(b"data: " + compact(each) + b"\n\n") for each in events)
+    router, upstream = start_metered(
+        lambda _: [Send(stream_head()), Send(sent), Stall()], daily_tokens=10_000
+    )
+    body = {"model": "tiny", "prompt": ["a"] * 8, "max_tokens": 1, "stream": True}
+    with Client(router.port) as client:
+        response = client.request("POST", "/v1/completions", body, BEARER)
+        while response.body.count(b"data: ") < 8:
+            assert response.more()
+    upstream.wait_closed(upstream.requests[0])
+    until_settled(router)
+    assert used(router) == 8 * 31
 
 
 def test_a_stream_that_is_left_costs_what_it_had_told(start_metered):

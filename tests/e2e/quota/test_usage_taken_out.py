@@ -194,3 +194,21 @@ def test_an_organization_without_a_token_quota_is_not_asked_for_usage_on_each_ev
     assert ask(router, body).body == b"".join(written(CHAT, body))
     assert upstream.requests[0].json["stream_options"] == {"include_usage": True}
     assert used(router) == PROMPT_TOKENS + len(WORDS)
+
+
+def of_known_length(request: Request) -> list[Step]:
+    """A stream that is not chunked."""
+    body = b"".join(written(request.path, request.json))
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n"
+    return [Send(head % len(body) + body)]
+
+
+@pytest.mark.parametrize("options", ["nothing", "usage", "usage_continuous"])
+def test_a_stream_whose_length_is_known_is_whole_after_usage_was_taken_out(
+    router, upstream, options
+):
+    upstream.script = of_known_length
+    body = body_for(CHAT, options)
+    answered = ask(router, body).read()
+    assert answered.whole
+    assert answered.body == b"".join(written(CHAT, body))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from router.limits import estimate
 from router.limits.estimate import PromptFrames
-from router.openai.cost import FRAME_TOKENS
+from router.openai.cost import FRAME_TOKENS, MEDIA_TOKENS, Cost
 
 SIZES = st.integers(0, 100_000)
 
@@ -18,7 +18,7 @@ def test_it_begins_at_the_constant():
 
 def test_a_prompt_within_its_bound_teaches_nothing():
     frames = PromptFrames()
-    frames.learn("m", 1000, 1000)
+    frames.learn("m", Cost(1000, 0), 1000, None)
     assert frames.frame("m") == FRAME_TOKENS
 
 
@@ -29,14 +29,14 @@ def test_what_was_taken_for_too_little_would_not_be_again(prompts):
     frames = PromptFrames()
     for size, cost in prompts:
         before = frames.frame("m")
-        frames.learn("m", size + before, cost)
+        frames.learn("m", Cost(size + before, 0), cost, 1_000_000)
         assert size + frames.frame("m") >= cost
         assert frames.frame("m") >= before
 
 
 def test_one_model_teaches_nothing_of_another():
     frames = PromptFrames()
-    frames.learn("m", 300, 5000)
+    frames.learn("m", Cost(300, 0), 5000, None)
     assert frames.frame("n") == FRAME_TOKENS
 
 
@@ -44,14 +44,37 @@ def test_models_beyond_the_bound_are_not_remembered(monkeypatch):
     monkeypatch.setattr(estimate, "_MAX_MODELS", 2)
     frames = PromptFrames()
     for name in "abcdef":
-        frames.learn(name, 300, 5000)
+        frames.learn(name, Cost(300, 0), 5000, None)
     assert len(frames._frames) == 2
 
 
 def test_a_model_that_is_known_goes_on_learning_when_the_table_is_full(monkeypatch):
     monkeypatch.setattr(estimate, "_MAX_MODELS", 1)
     frames = PromptFrames()
-    frames.learn("a", 300, 5000)
+    frames.learn("a", Cost(300, 0), 5000, None)
     before = frames.frame("a")
-    frames.learn("a", before, before + 1000)
+    frames.learn("a", Cost(before, 0), before + 1000, None)
     assert frames.frame("a") > before
+
+
+@settings(deadline=None)
+@given(st.integers(1, 10**15), st.none() | st.integers(FRAME_TOKENS, 10**6))
+def test_nobody_has_to_reserve_more_than_a_context_for_what_one_answer_told(told, context):
+    frames = PromptFrames()
+    frames.learn("m", Cost(300, 0), told, context)
+    assert frames.frame("m") <= (context or MEDIA_TOKENS)
+
+
+def test_a_context_that_became_shorter_lowers_no_frame():
+    frames = PromptFrames()
+    frames.learn("m", Cost(300, 0), 5000, 8000)
+    before = frames.frame("m")
+    frames.learn("m", Cost(300, 0), 5000, 1000)
+    assert frames.frame("m") == before
+
+
+def test_what_many_prompts_cost_too_much_is_shared_by_their_frames():
+    """Ten tokens more before each of a thousand documents are no frame of ten thousand."""
+    frames = PromptFrames()
+    frames.learn("m", Cost(300_000, 0, frames=1000), 310_000, 8000)
+    assert FRAME_TOKENS + 10 <= frames.frame("m") < 2 * FRAME_TOKENS

@@ -73,13 +73,25 @@ def tool(*parameters: str) -> dict[str, Any]:
     return {"type": "function", "function": {"name": "f", "parameters": schema}}
 
 
-@pytest.mark.xfail(strict=True, reason="any key of such a name is taken for a medium")
 @pytest.mark.parametrize("parameter", ["file", "image", "base_url", "document"])
 def test_a_tool_whose_parameter_sounds_like_a_medium_is_no_medium(parameter):
     """Else agents are bounded by their whole context, and near a quota's end never counted."""
     body = {"messages": HELLO, "tools": [tool(parameter)]}
     assert countable(CHAT, body)
     assert cost_of(CHAT, {"model": "m", "max_tokens": 1, **body}).prompt_tokens < 1000
+
+
+def test_a_name_in_the_schema_of_an_answer_is_no_medium():
+    schema = {"type": "object", "properties": {"image": {"type": "string"}, "tags": {"enum": []}}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    assert chat(response_format=wanted, max_tokens=1).prompt_tokens < 1000
+
+
+def test_a_medium_beside_tools_whose_parameters_sound_like_one_counts():
+    messages = [{"role": "user", "content": [LINK]}]
+    body = {"model": "m", "messages": messages, "tools": [tool("image")], "max_tokens": 1}
+    assert cost_of(CHAT, body).prompt_tokens >= MEDIA_TOKENS
+    assert not countable(CHAT, body)
 
 
 @pytest.mark.parametrize(

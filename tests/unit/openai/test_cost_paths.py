@@ -23,6 +23,7 @@ from unit.openai.cost_fakes import (
     LINK,
     completions,
     cost_of,
+    countable,
 )
 
 # -- completions -------------------------------------------------------------------------------
@@ -69,10 +70,30 @@ def test_no_list_of_token_ids_is_dearer_than_its_bytes(prompts):
     assert cost.completion_tokens >= 3 * len(prompts)
 
 
-@pytest.mark.xfail(strict=True, reason="`prompt_embeds` are prompts too, and not counted")
-def test_prompts_given_as_embeddings_are_answered_too():
+@pytest.mark.parametrize(
+    ("prompt", "embeds", "count"),
+    [
+        (None, "AAAA", 1),
+        (None, ["AAAA", "BBBB"], 2),
+        ("", ["AAAA"] * 8, 8),
+        (["a", "b"], ["AAAA"], 3),
+    ],
+)
+def test_prompts_given_as_embeddings_are_answered_too(prompt, embeds, count):
+    cost = completions(prompt=prompt, prompt_embeds=embeds, max_tokens=10)
+    assert cost.completion_tokens >= 10 * count
+
+
+def test_a_prompt_given_as_embeddings_counts_beyond_its_bytes():
+    """A tensor may be sparse: its bytes do not tell how many rows it has."""
     cost = completions(prompt=None, prompt_embeds=["AAAA", "BBBB"], max_tokens=10)
-    assert cost.completion_tokens >= 20
+    assert cost.prompt_tokens >= 2 * MEDIA_TOKENS
+
+
+@pytest.mark.parametrize("prompt", [None, "", "a"])
+def test_a_prompt_given_as_embeddings_can_not_be_counted_by_the_engine(prompt):
+    """Its `/tokenize` would count the text alone."""
+    assert not countable(COMPLETIONS, {"prompt": prompt, "prompt_embeds": "AAAA"})
 
 
 # -- paths without an answer -------------------------------------------------------------------
@@ -95,12 +116,21 @@ def test_what_generates_nothing_costs_its_prompt_alone(path):
 QUERY = "q" * 500
 
 
-@pytest.mark.xfail(strict=True, reason="a medium in the query is counted once")
-def test_a_picture_that_is_asked_about_counts_once_for_each_document():
-    cost = cost_of(
-        "/v1/rerank", {"model": "m", "query": {"content": [LINK]}, "documents": ["d"] * 9}
-    )
-    assert cost.prompt_tokens >= 9 * MEDIA_TOKENS
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/rerank", {"query": {"content": [LINK]}, "documents": ["d"] * 9}),
+        ("/v1/score", {"text_1": {"content": [LINK]}, "text_2": ["d"] * 9}),
+        ("/v1/score", {"queries": {"content": [LINK]}, "items": ["d"] * 9}),
+    ],
+)
+def test_a_picture_that_is_asked_about_counts_once_for_each_document(path, fields):
+    assert cost_of(path, {"model": "m", **fields}).prompt_tokens >= 9 * MEDIA_TOKENS
+
+
+def test_a_frame_is_added_for_each_document():
+    cost = cost_of("/v1/rerank", {"model": "m", "query": "q", "documents": ["d"] * 40})
+    assert cost.frames >= 40
 
 
 @pytest.mark.parametrize(

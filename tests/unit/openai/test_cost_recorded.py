@@ -8,14 +8,15 @@ from router.model import Usage
 from router.openai.body import read_fields
 from router.openai.cost import FRAME_TOKENS, most
 from router.openai.paths import INFERENCE_PATHS
-from router.openai.usage import UsageTap
+from router.openai.stream_taps import UsageTap
+from router.openai.unary_tap import BodyTap
 from support.recordings import Recording, load_all
 
 CONTEXTS = (None, 512, 32_768)
 
 
 def told(recording: Recording) -> Usage:
-    tap = UsageTap()
+    tap = BodyTap() if recording.body.lstrip().startswith(b"{") else UsageTap()
     tap.feed(recording.body)
     return tap.usage
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.model import Usage
-from router.openai.usage import UsageFilter
+from router.openai.stream_taps import UsageFilter
 from support.recordings import FOLDER, load
 
 HTTP = FOLDER / "http"
@@ -103,10 +103,75 @@ def test_the_choices_of_a_stream_are_added_up():
     event = (
         'data: {"choices":[{"index":%d}],"usage":{"prompt_tokens":5,"completion_tokens":%d}}\n\n'
     )
-    tap = UsageFilter(keep_last=False, keep_each=False, continuous=True)
+    tap = UsageFilter(keep_last=False, keep_each=False, continuous=True, n=2)
     for index, count in [(0, 1), (1, 1), (0, 2), (1, 2), (1, 3)]:
         tap.feed((event % (index, count)).encode())
     assert tap.usage == Usage(5, 5)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_prompts_of_a_batch_are_added_up(n):
+    """Three prompts of 5, 6 and 7 tokens; those of one prompt are numbered one after another."""
+    tap = UsageFilter(keep_last=False, keep_each=False, continuous=True, n=n)
+    for index in range(3 * n):
+        tap.feed(chunk(index, 5 + index // n, 1))
+    assert tap.usage == Usage(5 + 6 + 7, 3 * n)
+
+
+def chunk(index: int, prompt: int, completion: int) -> bytes:
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion}
+    content = {"choices": [{"index": index, "text": "x"}], "usage": usage}
+    return f"data: {json.dumps(content)}\n\n".encode()
+
+
+USAGE = {"prompt_tokens": 5, "total_tokens": 6, "completion_tokens": 1}
+LOGPROBS = {"content": [{"token": "usage", "logprob": -1.0}]}
+MEMBERS: dict[str, dict[str, object]] = {
+    "nothing-behind": {"choices": [{"index": 0}], "usage": USAGE},
+    "a-value-behind": {"usage": USAGE, "choices": [{"index": 0, "logprobs": LOGPROBS}]},
+    "a-value-before": {"choices": [{"index": 0, "logprobs": LOGPROBS}], "usage": USAGE},
+    "an-object-behind": {"choices": [{"index": 0}], "usage": USAGE, "x": {"usage": USAGE}},
+    "an-object-before": {"x": {"usage": USAGE}, "choices": [{"index": 0}], "usage": USAGE},
+    "braces-behind": {"choices": [{"index": 0}], "usage": USAGE, "x": {"usage": {"a": "}}"}}},
+    "details": {"choices": [{"index": 0}], "usage": {**USAGE, "d": {"e": {"f": "}"}}}, "x": None},
+    "indices": {"x": {"index": 7, "choices": []}, "choices": [{"index": 0}], "usage": USAGE},
+}
+
+
+@pytest.mark.parametrize("separators", [None, (",", ":")], ids=["spaced", "compact"])
+@pytest.mark.parametrize("members", MEMBERS.values(), ids=MEMBERS)
+def test_the_events_own_usage_alone_is_read_and_taken_out(members, separators):
+    event = f"data: {json.dumps(members, separators=separators)}\n\n".encode()
+    tap = UsageFilter(keep_last=False, keep_each=False, continuous=True)
+    left = json.loads(passed(tap, event).removeprefix(b"data: "))
+    assert left == {key: value for key, value in members.items() if key != "usage"}
+    assert tap.usage == Usage(5, 1)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"choices":[{"index":0}],"x":{"usage":{"prompt_tokens":9}}}\n\n',
+        b'data: {"choices":[{"index":0,"token":"usage"}]}\n\n',
+        b'data: {"choices":[{"index":0}],"usage":null}\n\n',
+        b'data: {"choices":[{"index":0}],"usage":5}\n\n',
+        b'data: {"error":{"usage":{"prompt_tokens":9}}}\n\n',
+        b'data: "usage" {\n\n',
+        b'data: {"usage":{"prompt_tokens":9},"x":' + b"[" * 5000 + b"]" * 5000 + b"}\n\n",
+    ],
+)
+def test_an_event_without_a_usage_of_its_own_passes_as_it_is(event):
+    tap = UsageFilter(keep_last=False, keep_each=False, continuous=True)
+    assert passed(tap, event) == event
+    assert tap.usage == Usage()
+
+
+@pytest.mark.parametrize(
+    ("keep_last", "keep_each", "cuts"),
+    [(False, False, True), (True, False, True), (True, True, False)],
+)
+def test_it_tells_whether_it_may_take_something_out(keep_last, keep_each, cuts):
+    assert UsageFilter(keep_last=keep_last, keep_each=keep_each, continuous=True).cuts == cuts
 
 
 def test_a_model_that_writes_of_usage_changes_nothing():

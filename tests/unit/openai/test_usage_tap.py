@@ -1,97 +1,53 @@
-"""Usage is read out of an answer wherever its bytes are cut, and equals that of a full parse."""
+"""Usage is read out of a stream wherever its bytes are cut, and equals that of a full parse."""
 
 from __future__ import annotations
 
-import itertools
 import json
-from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from router.model import Usage
-from router.openai.usage import BodyTap, UsageTap
-from support.recordings import FOLDER, Recording, load
+from router.openai.stream_taps import UsageTap
+from unit.openai.tap_fakes import RECORDED, STREAMS, bytewise, cut, fed, parsed
 
-GLOBS = ("chat*", "comp*", "emb*", "messages*", "responses*", "rerank*", "score*", "pooling*")
-
-
-def recorded() -> list[Recording]:
-    """Every recorded answer of a path that costs tokens."""
-    files = {
-        file
-        for folder in (FOLDER / "http", *(FOLDER / "variants").iterdir())
-        for glob in GLOBS
-        for file in folder.glob(f"{glob}.response.http")
-    }
-    found = [load(file) for file in sorted(files)]
-    return [recording for recording in found if recording.kind == "answer"]
+TELLING = [each for each in STREAMS if parsed(each.body).total]
+MESSAGES = next(each for each in TELLING if each.name.endswith("/messages_stream")).body
+ABSURD = 10**14
 
 
-RECORDED = recorded()
+def told(*pieces: bytes) -> Usage:
+    return fed(UsageTap(), *pieces)
 
 
-def documents(body: bytes) -> list[Any]:
-    """The JSON objects of an answer: its body, or the data of its events."""
-    if body.lstrip().startswith(b"{"):
-        return [json.loads(body)]
-    lines = [line[6:] for line in body.split(b"\n") if line.startswith(b"data: ")]
-    return [json.loads(line) for line in lines if line.strip() != b"[DONE]"]
+def event(content: object, kind: str = "") -> bytes:
+    """An event as vLLM writes it, without spaces."""
+    name = f"event: {kind}\n" if kind else ""
+    return f"{name}data: {json.dumps(content, separators=(',', ':'))}\n\n".encode()
 
 
-def parsed(body: bytes) -> Usage:
-    """The highest counts that a full parse finds."""
-    usage = Usage()
-    for document in documents(body):
-        for holder in (document, document.get("message"), document.get("response")):
-            told = (holder.get("usage") if isinstance(holder, dict) else None) or {}
-            prompt = told.get("prompt_tokens", told.get("input_tokens", 0)) or 0
-            completion = told.get("completion_tokens", told.get("output_tokens", 0)) or 0
-            usage = Usage(
-                max(usage.prompt_tokens, prompt), max(usage.completion_tokens, completion)
-            )
-    return usage
+def test_streams_of_every_kind_were_recorded_with_usage():
+    kinds = {each.name.partition("/")[2][:4] for each in RECORDED if parsed(each.body).total}
+    assert {"chat", "comp", "mess", "resp"} <= kinds
 
 
-def fed(*pieces: bytes, tap: UsageTap | BodyTap | None = None) -> Usage:
-    """What is told of these pieces, by the tap for streams unless told otherwise."""
-    tap = tap or UsageTap()
-    for piece in pieces:
-        tap.feed(piece)
-    return tap.usage
+@pytest.mark.parametrize("recording", STREAMS, ids=lambda each: each.name)
+def test_a_recorded_stream_in_one_piece_is_read_as_a_full_parse_reads_it(recording):
+    assert told(recording.body) == parsed(recording.body)
 
 
-def cut(body: bytes, places: list[int]) -> list[bytes]:
-    edges = [0, *sorted(places), len(body)]
-    return [body[start:end] for start, end in itertools.pairwise(edges)]
-
-
-def test_answers_of_every_kind_were_recorded_with_usage():
-    told = {r.name.partition("/")[2][:4] for r in RECORDED if parsed(r.body).total}
-    assert {"chat", "comp", "mess", "resp"} <= told
-
-
-@pytest.mark.parametrize("recording", RECORDED, ids=lambda r: r.name)
-def test_a_recorded_answer_in_one_piece_is_read_as_a_full_parse_reads_it(recording):
-    assert fed(recording.body) == parsed(recording.body)
-
-
-@pytest.mark.parametrize("recording", RECORDED, ids=lambda r: r.name)
-def test_a_recorded_answer_byte_by_byte_is_read_as_a_full_parse_reads_it(recording):
+@pytest.mark.parametrize("recording", STREAMS, ids=lambda each: each.name)
+def test_a_recorded_stream_byte_by_byte_is_read_as_a_full_parse_reads_it(recording):
     body = recording.body[-60_000:]
     if body != recording.body:
         body = body[body.index(b"\n\n") + 2 :]
-    assert fed(*(bytes([byte]) for byte in body)) == parsed(body)
-
-
-TELLING = [r for r in RECORDED if parsed(r.body).total]
-MESSAGES = next(r for r in TELLING if r.name.endswith("/messages_stream")).body
+    assert told(*bytewise(body)) == parsed(body)
 
 
 @st.composite
 def splits(draw):
-    """A recorded answer and any way to cut it."""
+    """A recorded stream and any way to cut it."""
     body = draw(st.sampled_from(TELLING)).body
     return body, draw(st.lists(st.integers(0, len(body)), max_size=12))
 
@@ -99,9 +55,9 @@ def splits(draw):
 @settings(max_examples=60, deadline=None)
 @given(splits())
 @example((MESSAGES, [MESSAGES.rindex(b'"usage":{') + 4]))
-def test_however_an_answer_is_cut_its_usage_is_that_of_a_full_parse(case):
+def test_however_a_stream_is_cut_its_usage_is_that_of_a_full_parse(case):
     body, places = case
-    assert fed(*cut(body, places)) == parsed(body)
+    assert told(*cut(body, places)) == parsed(body)
 
 
 @settings(max_examples=60, deadline=None)
@@ -110,150 +66,132 @@ def test_pieces_that_are_whole_events_are_read_as_a_full_parse_reads_them(record
     events = [event + b"\n\n" for event in recording.body.split(b"\n\n")]
     events[-1] = events[-1][:-2]
     pieces = [b"".join(events[at : at + count]) for at in range(0, len(events), count)]
-    assert fed(*pieces) == parsed(recording.body)
+    assert told(*pieces) == parsed(recording.body)
 
 
 @pytest.mark.parametrize("place", range(1, 9))
 def test_a_key_cut_behind_a_whole_usage_is_found(place):
-    first = b'data: {"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n'
-    second = b'data: {"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
+    first = event({"usage": {"prompt_tokens": 3, "completion_tokens": 1}})
+    second = event({"usage": {"prompt_tokens": 3, "completion_tokens": 2}})
     edge = second.index(b'"usage"') + place
-    assert fed(first + second[:edge], second[edge:]) == Usage(3, 2)
+    assert told(first + second[:edge], second[edge:]) == Usage(3, 2)
 
 
-def test_prompt_and_completion_told_in_two_events_of_one_piece_are_both_read():
-    start = b'data: {"message":{"usage":{"input_tokens":13,"output_tokens":0}}}\n\n'
-    delta = b'data: {"type":"message_delta","usage":{"output_tokens":8}}\n\n'
-    assert fed(start + delta) == Usage(13, 8)
+START = event({"type": "message_start", "message": {"usage": {"input_tokens": 13,
+                                                              "output_tokens": 0}}})  # fmt: skip
+DELTA = event({"type": "message_delta", "usage": {"output_tokens": 8}})
 
 
-def test_prompt_and_completion_told_in_two_pieces_are_both_read():
-    start = b'data: {"message":{"usage":{"input_tokens":13,"output_tokens":0}}}\n\n'
-    delta = b'data: {"type":"message_delta","usage":{"output_tokens":8}}\n\n'
-    assert fed(start, delta) == Usage(13, 8)
+@pytest.mark.parametrize("pieces", [[START + DELTA], [START, DELTA]], ids=["one", "two"])
+def test_prompt_and_completion_told_in_two_events_are_both_read(pieces):
+    assert told(*pieces) == Usage(13, 8)
+
+
+def test_the_cached_part_of_a_prompt_is_a_part_of_it():
+    """As Anthropic's form has it: the three numbers are of different tokens."""
+    usage = {"input_tokens": 5, "output_tokens": 8, "cache_read_input_tokens": 96,
+             "cache_creation_input_tokens": 16}  # fmt: skip
+    assert told(event({"type": "message_delta", "usage": usage})) == Usage(117, 8)
+
+
+# -- what has the name, and is no usage ------------------------------------------------------------
+
+
+def response(usage: object, **echoed: object) -> bytes:
+    told = {"id": "resp_1", **echoed, "usage": usage, "user": None}
+    return event({"type": "response.completed", "response": told}, "response.completed")
+
+
+REAL = {"input_tokens": 30, "output_tokens": 4, "total_tokens": 34}
+FAKE = {"input_tokens": ABSURD, "output_tokens": ABSURD}
 
 
 @pytest.mark.parametrize(
-    "content",
+    "echoed",
     [
-        '"usage":{"prompt_tokens":999,"completion_tokens":999}',
-        '{"usage":{"prompt_tokens":999}}',
-        '\\"usage":{"prompt_tokens":999}',
-        "}}}",
+        {"tools": [{"parameters": {"properties": {"usage": FAKE}}}]},
+        {"tools": [{"parameters": {"properties": {"usage": {"description": "{" * 40}}}}]},
+        {"tools": [{"parameters": {"properties": {"usage": {"pad": "y" * 5000}}}}]},
+        {"metadata": {"usage": FAKE}},
+        {"instructions": 'say "usage":{"input_tokens":9}'},
+        {"user": "usage"},
     ],
+    ids=["counts", "braces", "long", "metadata", "text", "value"],
 )
+def test_what_a_client_has_echoed_is_no_usage(echoed):
+    stream = response(None, **echoed) + response(REAL, **echoed)
+    assert told(stream) == told(*bytewise(stream)) == Usage(30, 4)
+    assert told(response(None, **echoed)) == Usage()
+
+
+def test_what_is_echoed_behind_the_usage_is_none():
+    said = {"content": [{"tools": [{"parameters": {"usage": FAKE}}]}]}
+    done = {"id": "resp_1", "usage": REAL, "output_messages": [said]}
+    assert told(event({"response": done, "type": "response.completed"})) == Usage(30, 4)
+
+
+def test_what_a_model_calls_a_tool_with_is_no_usage():
+    block = {"type": "tool_use", "input": {"usage": FAKE}}
+    begun = event({"type": "content_block_start", "content_block": block})
+    assert told(START + begun + DELTA) == Usage(13, 8)
+
+
+@pytest.mark.parametrize("content", ['"usage":{"prompt_tokens":999}', "usage", "}}}"])
 def test_what_a_model_writes_about_usage_is_not_its_usage(content):
-    message = {"choices": [{"message": {"content": content}}]}
-    body = json.dumps({**message, "usage": {"prompt_tokens": 1, "completion_tokens": 2}},
-                      separators=(",", ":")).encode()  # fmt: skip
-    assert fed(body) == Usage(1, 2)
-    assert fed(*(bytes([byte]) for byte in body)) == Usage(1, 2)
+    stream = event({"choices": [{"delta": {"content": content}}],
+                    "usage": {"prompt_tokens": 1, "completion_tokens": 2}})  # fmt: skip
+    assert told(stream) == told(*bytewise(stream)) == Usage(1, 2)
 
 
 def test_counts_inside_detail_objects_are_not_the_counts():
-    body = (
-        b'{"usage":{"prompt_tokens_details":{"prompt_tokens":7,"cached_tokens":7},'
-        b'"completion_tokens_details":{"completion_tokens":9},"prompt_tokens":5,'
-        b'"completion_tokens":6,"total_tokens":11}}'
-    )
-    assert fed(body) == Usage(5, 6)
-
-
-@pytest.mark.parametrize("body", [b"", b'{"usage":null}', b'{"usage":{}}', b"data: [DONE]\n\n"])
-def test_an_answer_that_tells_none_has_none(body):
-    assert fed(body) == Usage()
-
-
-def test_null_counts_are_none():
-    assert fed(b'{"usage":{"prompt_tokens":4,"completion_tokens":null}}') == Usage(4, 0)
-
-
-def test_counts_never_fall():
-    first = b'{"usage":{"prompt_tokens":4,"completion_tokens":9}}'
-    second = b'{"usage":{"prompt_tokens":4,"completion_tokens":2}}'
-    assert fed(first, second) == Usage(4, 9)
-
-
-def test_the_usage_may_be_asked_for_at_any_time():
-    tap = UsageTap()
-    tap.feed(b'{"usage":{"prompt_tokens":4,"completion_tokens":1}}\n')
-    assert tap.usage == Usage(4, 1)
-    tap.feed(b'{"usage":{"prompt_tokens":4,"completion_tokens":2}}\n')
-    assert tap.usage == tap.usage == Usage(4, 2)
-
-
-def test_a_usage_that_was_cut_off_does_not_count():
-    assert fed(b'{"usage":{"prompt_tokens":4,"completion_tokens":1') == Usage()
-
-
-def test_an_object_that_never_closes_is_not_kept():
-    tap = UsageTap()
-    tap.feed(b'"usage":{')
-    for _ in range(100):
-        tap.feed(b"x" * 1000)
-    assert len(tap._carry) < 4096
-
-
-# -- bodies that are one JSON object ---------------------------------------------------------------
-
-UNARY = [r for r in RECORDED if r.body.lstrip().startswith(b"{")]
-
-
-def told(body: bytes) -> Usage:
-    return fed(body, tap=BodyTap())
-
-
-def told_by_byte(body: bytes) -> Usage:
-    return fed(*(bytes([byte]) for byte in body), tap=BodyTap())
-
-
-@pytest.mark.parametrize("recording", UNARY, ids=lambda r: r.name)
-def test_a_recorded_body_is_read_as_a_full_parse_reads_it(recording):
-    assert told(recording.body) == parsed(recording.body)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.sampled_from(UNARY), st.data())
-def test_however_a_body_is_cut_its_usage_is_that_of_a_full_parse(recording, data):
-    places = data.draw(st.lists(st.integers(0, len(recording.body)), max_size=12))
-    assert fed(*cut(recording.body, places), tap=BodyTap()) == parsed(recording.body)
-
-
-BODIES = {
-    "spaced": b'{ "usage" : { "prompt_tokens" : 3 , "completion_tokens" : 4 } }',
-    "indented": b'{\n  "usage": {\n    "completion_tokens": 4,\n    "prompt_tokens": 3\n  }\n}\n',
-    "details": b'{"usage":{"prompt_tokens":3,"total_tokens":7,"completion_tokens":4,'
-    b'"prompt_tokens_details":{"prompt_tokens":9}}}',
-    "behind-a-text": b'{"text":"\\"usage\\":{\\"prompt_tokens\\":9}",'
-    b'"usage":{"prompt_tokens":3,"completion_tokens":4}}',
-    "before-a-text": b'{"usage":{"prompt_tokens":3,"completion_tokens":4},'
-    b'"text":"\\"usage\\":{\\"prompt_tokens\\":9}"}',
-    "before-more": b'{"usage":{"prompt_tokens":3,"completion_tokens":4},"x":"'
-    + b"x" * 5000
-    + b'"}',
-    "input-and-output": b'{"usage":{"input_tokens":3,"output_tokens":4}}',
-}
-
-
-@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_a_body_is_read_in_one_piece_and_in_many(body):
-    assert told(body) == told_by_byte(body) == Usage(3, 4)
+    details = {"prompt_tokens": 7, "cached_tokens": 7}
+    usage = {"prompt_tokens_details": details, "prompt_tokens": 5, "completion_tokens": 6}
+    assert told(event({"usage": usage})) == Usage(5, 6)
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"{}", b'{"usage":null}', b'{"usage":{}}', b'{"usage":1}', b'{"usage":"no"}',
-        b'{"usage":{"prompt_tokens":4,"completion_tokens":1', b'{"usage"', b"RIFF\x00\xff",
+        b"", b'data: {"usage":null}\n\n', b'data: {"usage":{}}\n\n', b'data: {"usage":5}\n\n',
+        b"data: [DONE]\n\n", b'data: {"usage":\n\n', b'data: {"message":"no","usage":{}}\n\n',
+        b'data: {"usage":{"prompt_tokens":-4,"completion_tokens":-1}}\n\n',
+        b'data: {"usage":{},"x":' + b"[" * 5000 + b"]" * 5000 + b"}\n\n",
     ],
 )  # fmt: skip
-def test_a_body_that_tells_none_has_none(body):
-    assert told(body) == told_by_byte(body) == Usage()
+def test_a_stream_that_tells_none_has_none(body):
+    assert told(body) == Usage()
 
 
-def test_a_body_is_passed_on_as_it_came_and_is_not_kept():
-    tap = BodyTap()
-    pieces = [b"x" * 1000, b'"usage":{', *[b"y" * 1000] * 100]
-    assert [tap.feed(piece) for piece in pieces] == pieces
-    assert tap.end() == b""
-    assert len(tap._carry) + len(tap._found) < 8192
+def test_null_counts_are_none():
+    assert told(event({"usage": {"prompt_tokens": 4, "completion_tokens": None}})) == Usage(4, 0)
+
+
+def test_counts_never_fall():
+    first = event({"usage": {"prompt_tokens": 4, "completion_tokens": 9}})
+    second = event({"usage": {"prompt_tokens": 4, "completion_tokens": 2}})
+    assert told(first, second) == Usage(4, 9)
+
+
+def test_the_usage_may_be_asked_for_at_any_time():
+    tap = UsageTap()
+    tap.feed(event({"usage": {"prompt_tokens": 4, "completion_tokens": 1}}))
+    assert tap.usage == Usage(4, 1)
+    tap.feed(event({"usage": {"prompt_tokens": 4, "completion_tokens": 2}}))
+    assert tap.usage == tap.usage == Usage(4, 2)
+
+
+def test_a_usage_that_was_cut_off_does_not_count():
+    assert told(b'data: {"usage":{"prompt_tokens":4,"completion_tokens":1') == Usage()
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n\r\n"])
+def test_a_usage_counts_however_its_line_ends(end):
+    assert told(b'data: {"usage":{"prompt_tokens":4,"completion_tokens":1}}' + end) == Usage(4, 1)
+
+
+def test_a_line_that_never_ends_is_not_kept():
+    tap = UsageTap()
+    tap.feed(b'data: {"usage":{')
+    for _ in range(100):
+        tap.feed(b"x" * 65_536)
+    assert len(tap._carry) <= 1024 * 1024

@@ -7,7 +7,7 @@ import pytest
 from router.errors import InsufficientQuota, InvalidValue
 from router.ledger import Limits
 from router.model import Usage
-from router.openai.usage import UsageTap
+from router.openai.stream_taps import UsageTap
 from router.proxy.answer import ConnectFailed
 from router.proxy.meter import Unmetered
 from unit.fleet.fleet_fakes import named

@@ -8,11 +8,14 @@ import pytest
 
 from router.model import Usage
 from router.openai.body import read_fields
+from router.openai.cost import FRAME_TOKENS
 from router.openai.paths import INFERENCE_PATHS
-from router.openai.usage import BodyTap, UsageFilter
+from router.openai.stream_taps import UsageFilter
+from router.openai.unary_tap import BodyTap
 from router.proxy.admit import Wanted
 from router.proxy.meter import Meter
 from unit.proxy.meter_fakes import (
+    COMPLETIONS,
     CONTEXT,
     HELLO,
     Answered,
@@ -172,6 +175,43 @@ async def test_a_prompt_that_cost_more_than_its_bound_raises_the_next_bound(hous
     before = await house.chat(max_tokens=7)
     before.close(Answered(Usage(2000, 7)))
     assert (await house.chat(max_tokens=7)).cost.prompt_tokens >= 2000
+
+
+@pytest.mark.parametrize("told", [Usage(10**14, 3), Usage(3, 10**14)])
+async def test_a_count_that_cannot_be_is_neither_charged_nor_learnt(house_of, capsys, told):
+    """What is charged is what was held for it: the most that it may have cost."""
+    house = house_of(10_000_000)
+    meter = await house.chat(max_tokens=7)
+    held = house.day.reserved
+    meter.progress(SimpleNamespace(usage=told))
+    meter.close(Answered(told))
+    assert 0 < house.day.used <= held
+    assert house.metering.frames.frame("m") == FRAME_TOKENS
+    assert capsys.readouterr().out.count("usage_not_believed") == 1
+
+
+async def test_nor_is_it_of_a_stream_that_is_left(house_of):
+    house = house_of(10_000_000)
+    meter, _ = await stream_of(house)
+    held = house.day.reserved
+    meter.close(Answered(Usage(10**14, 3), whole=False))
+    assert 0 < house.day.used <= held
+
+
+async def test_what_is_more_than_was_held_but_can_be_is_charged_as_told(house_of):
+    house = house_of(10_000_000)
+    (await house.chat(max_tokens=7)).close(Answered(Usage(CONTEXT - 7, 7)))
+    assert house.day.used == CONTEXT
+
+
+async def test_a_batch_that_is_left_tells_the_prompts_of_all_its_answers(house_of):
+    house = house_of(5000)
+    meter = await house.open(COMPLETIONS, prompt=["a", "b"], max_tokens=7, stream=True, n=2)
+    tap = meter.tap(streams=True)
+    for index in range(4):
+        usage = b'{"prompt_tokens":3,"completion_tokens":1}'
+        tap.feed(b'data: {"choices":[{"index":%d}],"usage":%b}\n\n' % (index, usage))
+    assert tap.usage == Usage(6, 4)
 
 
 async def test_progress_is_what_a_crash_would_charge(house_of):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from router.openai.stream_taps import UsageFilter
 from router.proxy.relay import Outcome
 from unit.proxy.relay_fakes import BROKE, EVENT, EVENTS, Attempt
 
@@ -92,6 +94,17 @@ async def test_a_stream_of_a_told_length_that_breaks_is_cut(attempt):
     attempt.relay.on_data(EVENT)
     broken(attempt)
     assert (attempt.exchange.body, attempt.exchange.ends) == (EVENT, ["cut"])
+
+
+async def test_a_stream_that_gets_shorter_on_its_way_has_no_length_and_ends_with_an_event(attempt):
+    tap = UsageFilter(keep_last=False, keep_each=False, continuous=True)
+    attempt.call.meter = SimpleNamespace(tap=lambda *, streams: tap, rate_lines=lambda: b"")
+    attempt.head(lines=EVENTS, length=1000)
+    attempt.relay.on_data(EVENT)
+    assert attempt.exchange.length is None
+    attempt.relay.on_broken(BROKE)
+    assert attempt.exchange.ends == ["finish"]
+    assert b"upstream_disconnected" in attempt.exchange.body
 
 
 @pytest.mark.parametrize("code", ["upstream_timeout", "server_shutting_down"])
