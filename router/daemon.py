@@ -229,7 +229,7 @@ class Daemon:
     async def serving(self) -> AsyncIterator[str]:
         """Listen, probe and sweep while the context lasts; gives the base URL."""
         server_settings = self._settings.server
-        await self.state.start()
+        await self.state.start(self._task_ended)
         self.fleet.publish("yaml", service_specs(self._settings))
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
@@ -308,7 +308,7 @@ class Daemon:
         if not task.cancelled():
             _log.critical("task_failed", task=task.get_name(), exc_info=task.exception())
             self._failed = True
-            self.stop()
+            self._stop.set()  # and not `stop`: two that fail are no order to hurry
 
     # -- a reload -----------------------------------------------------------------------------
 

@@ -80,7 +80,11 @@ class Database:
 
     @property
     def set_aside(self) -> tuple[Path, ...]:
-        """Corrupt files that once had this file's name and still lie beside it."""
+        """Corrupt files that once had this file's name and still lie beside it.
+
+        Raises:
+            OSError: the folder cannot be listed now.
+        """
         return corrupt_copies(self.path)
 
     def claim(self) -> None:
