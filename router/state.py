@@ -68,14 +68,22 @@ class State:
         task.add_done_callback(on_end)
         self._tasks.append(task)
 
-    async def close(self) -> None:
-        """Leave everything on disk."""
+    async def close(self) -> bool:
+        """Leave everything on disk; whether all usage is there. Takes ten seconds at most."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.ledger.close(time.time())
-        if self.database is not None:
-            await asyncio.to_thread(self.database.close)
+        saved = await self.ledger.close(time.time())
+        if self.database is None:
+            return saved
+        saved = await asyncio.to_thread(self.database.close) and saved
+        if not saved:
+            _log.critical(
+                "ledger_unsaved",
+                error=self.database.status().last_error or "the disk does not answer",
+                consequence="what was used since the last write to the state database is lost",
+            )
+        return saved
 
 
 def _opened(path: Path) -> Database:

@@ -113,5 +113,10 @@ class Ledger(ABC):
         """What goes on in the background, until it is cancelled."""
 
     @abstractmethod
-    async def close(self, now: float) -> None:
-        """Leave everything where the next process finds it."""
+    async def close(self, now: float) -> bool:
+        """Leave everything where the next process finds it.
+
+        Returns:
+            Whether nothing is left that this ledger alone knows; what it has handed to a store that
+            does not answer is the store's to tell.
+        """

@@ -160,8 +160,9 @@ class MemoryLedger(Ledger):
             await asyncio.sleep(LEAK_SEARCH_S)
             self.expire(self._clock(), LEAKED_AFTER_S)
 
-    async def close(self, now: float) -> None:
+    async def close(self, now: float) -> bool:  # noqa: ARG002 - others need it
         """There is nothing to leave."""
+        return True
 
     def _changed(self, windows: WindowSet) -> None:
         """Settled or checkpointed usage of these windows is new; for ledgers that persist.

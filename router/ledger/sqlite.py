@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from router.ledger.accounts import Account, Counter, WindowSet
 from router.ledger.memory import LEAK_SEARCH_S, LEAKED_AFTER_S, MemoryLedger
@@ -86,15 +87,21 @@ class SqliteLedger(MemoryLedger):
                 self.expire(now, LEAKED_AFTER_S)
             self.flush(now)
 
-    async def close(self, now: float) -> None:
-        """Bring everything to disk, open reservations too: the next start settles those."""
+    async def close(self, now: float) -> bool:
+        """Bring everything to disk, open reservations too: the next start settles those.
+
+        Waits a few seconds for a disk at fault; the database tries once more when it is closed.
+        """
         self.checkpoint(now)
-        self.flush(now)
-        try:
-            written = self._database.flushed()
-            await asyncio.to_thread(written.result, _PATIENCE_S)
-        except (TimeoutError, BacklogFull, StorageError) as error:
-            self._log.critical("ledger_unsaved", error=str(error))
+        deadline = time.monotonic() + _PATIENCE_S
+        with suppress(TimeoutError, BacklogFull, StorageError):
+            # What counts from before decides what is written: nothing is before that is known.
+            recovery = self._recovery or self.recover(now)
+            if await asyncio.to_thread(recovery.wait, _PATIENCE_S):
+                self.flush(now)
+                written = self._database.flushed()
+                await asyncio.to_thread(written.result, deadline - time.monotonic())
+        return not self._unsaved
 
     def recover(self, now: float) -> Recovery:
         """Begin to read what an earlier process left; `flush` takes it over once it is there."""

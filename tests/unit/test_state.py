@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from router.access.secret import digest_of
 from router.access.watcher import KeyWatcher
@@ -150,3 +151,40 @@ async def test_a_task_that_ends_is_told_of(path, monkeypatch, name):
     assert task.get_name() == name
     assert isinstance(task.exception(), ZeroDivisionError)
     await state.close()
+
+
+@pytest.fixture
+def away(path, monkeypatch) -> Path:
+    """The folder of the file is none, until this is deleted; nobody waits long for it."""
+    monkeypatch.setattr("router.ledger.sqlite._PATIENCE_S", 0.05)
+    path.parent.write_text("no folder")
+    return path.parent
+
+
+async def test_who_closes_is_told_that_usage_could_not_be_written_and_why(path, away):
+    state = State(settings(organization()), path)
+    await state.start(ignored)
+    spend(state, 5)
+    with capture_logs() as logs:
+        assert not await state.close()
+    [line] = [line for line in logs if line["event"] == "ledger_unsaved"]
+    assert str(away) in line["error"]
+
+
+async def test_a_disk_at_fault_takes_nothing_where_nothing_was_used(path, away):
+    state = State(settings(organization()), path)
+    await state.start(ignored)
+    assert await state.close()
+
+
+async def test_usage_from_before_the_disk_came_back_is_written_at_the_end(path, away, monkeypatch):
+    state = State(settings(organization()), path)
+    await state.start(ignored)
+    spend(state, 5)
+    monkeypatch.undo()
+    away.unlink()
+    assert await state.close()
+    following = State(settings(organization()), path)
+    await following.start(ignored)
+    assert used(following) == 5
+    await following.close()
