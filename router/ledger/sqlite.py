@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from router.ledger.accounts import Account, Counter, WindowSet
-from router.ledger.memory import LEAK_SEARCH_S, LEAKED_AFTER_S, MemoryLedger
+from router.ledger.memory import LEAK_SEARCH_S, LEAKED_AFTER, MemoryLedger
 from router.ledger.values import Kind, Limits, WindowUsage
 from router.ledger.windows import Period, Window
 from router.storage import (
@@ -49,7 +49,8 @@ class SqliteLedger(MemoryLedger):
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(limits, clock=clock)
+        super().__init__(limits)
+        self._clock = clock
         self._database = database
         self._usage = UsageTable(database)
         self._unsaved: set[WindowSet] = set()
@@ -81,10 +82,10 @@ class SqliteLedger(MemoryLedger):
             elapsed = time.monotonic()
             if elapsed >= checkpoint_at:
                 checkpoint_at = elapsed + _CHECKPOINT_S
-                self.checkpoint(now)
+                self.checkpoint()
             if elapsed >= leaks_at:
                 leaks_at = elapsed + LEAK_SEARCH_S
-                self.expire(now, LEAKED_AFTER_S)
+                self.expire(LEAKED_AFTER)
             self.flush(now)
 
     async def close(self, now: float) -> bool:
@@ -92,7 +93,7 @@ class SqliteLedger(MemoryLedger):
 
         Waits a few seconds for a disk at fault; the database tries once more when it is closed.
         """
-        self.checkpoint(now)
+        self.checkpoint()
         deadline = time.monotonic() + _PATIENCE_S
         with suppress(TimeoutError, BacklogFull, StorageError):
             # What counts from before decides what is written: nothing is before that is known.
