@@ -217,19 +217,27 @@ class Daemon:
     # -- a life ------------------------------------------------------------------------------
 
     async def run(self, *, on_ready: Callable[[str], None] | None = None) -> int:
-        """Serve until told to stop; the exit status. `on_ready` gets the URL once it listens."""
-        async with self.serving() as url:
-            with self._signals():
+        """Serve until told to stop. `on_ready` gets the URL once it listens.
+
+        Returns:
+            The exit status: 1 where it was told to hurry, a task failed or usage could not be
+            written, else 0.
+        """
+        # From the first thing that must be undone to the last that was: a signal in start-up, or
+        # while usage is written at the end, would kill the process.
+        with self._signals():
+            async with self.serving() as url:
                 if on_ready is not None:
                     on_ready(url)
                 await self._stop.wait()
-                return await self._drain()
+                await self._drain()
+        return 1 if self._stop_now.is_set() or self._failed else 0
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
         """Listen, probe and sweep while the context lasts; gives the base URL."""
         server_settings = self._settings.server
-        await self.state.start()
+        await self.state.start(self._task_ended)
         self.fleet.publish("yaml", service_specs(self._settings))
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
@@ -264,7 +272,8 @@ class Daemon:
             self.dashboard.close()
             self.downstream.close()
             self.upstreams.close()
-            await self.state.close()
+            if not await self.state.close():
+                self._failed = True
             self.metrics.fold()
             if self._spans is not None:
                 await asyncio.to_thread(self._spans.close)
@@ -276,8 +285,8 @@ class Daemon:
             self._stop_now.set()
         self._stop.set()
 
-    async def _drain(self) -> int:
-        """Let running requests end; the exit status: 1 where it was told to hurry, else 0."""
+    async def _drain(self) -> None:
+        """Let running requests end, unless told to hurry."""
         self._phase = "draining"
         timeout_s = self._settings.server.drain_timeout_s
         _log.info("draining", in_flight=self.downstream.active, timeout_s=timeout_s)
@@ -295,7 +304,6 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S):
                 await self.downstream.drained()
-        return 1 if self._stop_now.is_set() or self._failed else 0
 
     def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Do something for as long as the daemon lives."""
@@ -308,7 +316,7 @@ class Daemon:
         if not task.cancelled():
             _log.critical("task_failed", task=task.get_name(), exc_info=task.exception())
             self._failed = True
-            self.stop()
+            self._stop.set()  # and not `stop`: two that fail are no order to hurry
 
     # -- a reload -----------------------------------------------------------------------------
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 from router.access.keyring import Keyring
 from router.access.watcher import KeyWatcher
@@ -14,6 +15,8 @@ from router.config.settings import OrganizationSettings
 from router.ledger import Ledger, Limits, MemoryLedger, SqliteLedger
 from router.log import get_logger
 from router.storage import Database, StorageError
+
+Ended = Callable[[asyncio.Task[None]], None]
 
 _log = get_logger("router.state")
 
@@ -48,22 +51,39 @@ class State:
     def _set_limits(self, organizations: Sequence[OrganizationSettings]) -> None:
         self.ledger.configure({each.id: limits_of(each) for each in organizations})
 
-    async def start(self) -> None:
-        """Take over what an earlier process left, and keep it up to date from now on."""
+    async def start(self, on_end: Ended) -> None:
+        """Take over what an earlier process left, and keep it up to date from now on.
+
+        Args:
+            on_end: told of a task that does so once it ends: before `close` that is a fault.
+        """
         await self.ledger.start(time.time())
-        self._tasks = [asyncio.create_task(self.ledger.run(), name="ledger")]
+        self._begin(self.ledger.run(), "ledger", on_end)
         if self._watcher is not None:
             await self._watcher.start()
-            self._tasks.append(asyncio.create_task(self._watcher.run(), name="keys"))
+            self._begin(self._watcher.run(), "keys", on_end)
 
-    async def close(self) -> None:
-        """Leave everything on disk."""
+    def _begin(self, work: Coroutine[Any, Any, None], name: str, on_end: Ended) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(on_end)
+        self._tasks.append(task)
+
+    async def close(self) -> bool:
+        """Leave everything on disk; whether all usage is there. Takes ten seconds at most."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.ledger.close(time.time())
-        if self.database is not None:
-            await asyncio.to_thread(self.database.close)
+        saved = await self.ledger.close(time.time())
+        if self.database is None:
+            return saved
+        saved = await asyncio.to_thread(self.database.close) and saved
+        if not saved:
+            _log.critical(
+                "ledger_unsaved",
+                error=self.database.status().last_error or "the disk does not answer",
+                consequence="what was used since the last write to the state database is lost",
+            )
+        return saved
 
 
 def _opened(path: Path) -> Database:

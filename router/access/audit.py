@@ -26,7 +26,7 @@ class KeyAudit:
     def changed(self, before: KnownKeys, after: KnownKeys, source: str) -> None:
         """Tell which keys were made and which ended between two readings of a source."""
         for digest in after.keys() - before.keys():
-            if not after[digest].revoked:
+            if not after[digest].revoked and not after[digest].fault:
                 self._log.info("key_made", source=source, **_names(after[digest]))
         for digest, known in before.items():
             now_known = after.get(digest)
@@ -45,8 +45,7 @@ class KeyAudit:
         if known is None:
             self._log.warning("key_refused", reason="unknown")
         else:
-            reason = "revoked" if known.revoked else "expired"
-            self._log.warning("key_refused", reason=reason, **_names(known))
+            self._log.warning("key_refused", reason=_reason(known), **_names(known))
 
     def tell_unlogged(self, now: float) -> None:
         """When a minute is over, begin another, and say how many refusals had no line."""
@@ -56,6 +55,12 @@ class KeyAudit:
         if self._unlogged:
             self._log.warning("keys_refused_unlogged", count=self._unlogged)
             self._unlogged = 0
+
+
+def _reason(known: KnownKey) -> str:
+    if known.revoked:
+        return "revoked"
+    return "unusable" if known.fault else "expired"
 
 
 def _names(known: KnownKey) -> dict[str, str | None]:

@@ -12,6 +12,7 @@ from router.config.settings import KeySettings, OrganizationSettings
 from router.storage import KeyRow
 
 _NEVER = math.inf
+_DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,13 @@ class KnownKey:
         identity: what it stands for.
         expires_at: first second, since the epoch, at which it no longer counts.
         revoked: it counts for nothing, whatever the time.
+        fault: what is wrong with how it is written down; it has expired then. None: nothing is.
     """
 
     identity: Identity
     expires_at: float = _NEVER
     revoked: bool = False
+    fault: str | None = None
 
     def counts(self, now: float) -> bool:
         """Whether it may be used now."""
@@ -45,19 +48,23 @@ class StoredKeys:
         keys: all of them, those that are expired or revoked too.
         organizations: whose they are.
         lost: a damaged database was set aside, so that keys may have existed that are not here.
+        faults: what is wrong with rows that count for nothing because of it, by the key's id.
     """
 
     keys: KnownKeys = field(default_factory=dict, repr=False)
     organizations: frozenset[str] = frozenset()
     lost: bool = False
+    faults: Mapping[str | None, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: Iterable[KeyRow], *, lost: bool = False) -> StoredKeys:
         """Make it of the table's rows. Takes microseconds a row: for many, do it in a thread."""
         scopes: dict[tuple[str, ...], ModelScope] = {}
-        keys = {bytes.fromhex(row.sha256): _stored_key(row, scopes) for row in rows}
+        keys = dict(_stored_key(row, scopes) for row in rows)
         names = (known.identity.organization for known in keys.values())
-        return cls(keys, frozenset(name for name in names if name is not None), lost)
+        organizations = frozenset(name for name in names if name is not None)
+        faults = {known.identity.key_id: known.fault for known in keys.values() if known.fault}
+        return cls(keys, organizations, lost, faults)
 
 
 def configured_keys(organizations: Iterable[OrganizationSettings]) -> dict[bytes, KnownKey]:
@@ -90,10 +97,27 @@ def with_defaults(
     return tuple(known.values())
 
 
-def _stored_key(row: KeyRow, scopes: dict[tuple[str, ...], ModelScope]) -> KnownKey:
+def _stored_key(row: KeyRow, scopes: dict[tuple[str, ...], ModelScope]) -> tuple[bytes, KnownKey]:
+    """A row and what it is found by. One that makes no sense exists, and never counts."""
     identity = Identity(row.organization, row.id, row.priority, _scope(row.models, scopes))
-    expires_at = _NEVER if row.expires_at is None else row.expires_at
-    return KnownKey(identity, expires_at, row.revoked_at is not None)
+    revoked = row.revoked_at is not None
+    digest = _digest(row.sha256)
+    if digest is None:
+        # Found by what no key's digest is: nobody can show it.
+        fault = "sha256 is not 64 hexadecimal digits"
+        return row.sha256.encode(), KnownKey(identity, -_NEVER, revoked, fault)
+    if not row.models:
+        fault = 'models is not a list of patterns, such as ["*"]'
+        return digest, KnownKey(identity, -_NEVER, revoked, fault)
+    return digest, KnownKey(identity, _NEVER if row.expires_at is None else row.expires_at, revoked)
+
+
+def _digest(text: str) -> bytes | None:
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        return None
+    return digest if len(digest) == _DIGEST_BYTES else None
 
 
 def _configured_key(

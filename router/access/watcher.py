@@ -14,8 +14,11 @@ from router.log import get_logger
 from router.storage import BacklogFull, Database, KeyRow, KeyTable, StorageError
 
 _INTERVAL_S = 0.5
-# What can be wrong with a file, and with a row of it that somebody edited by hand.
-_UNREADABLE = (StorageError, ValueError, TypeError)
+# While it fails the pause doubles, up to so many times the interval.
+_LONGEST_PAUSE = 8
+_REPEAT_S = 60.0
+# What a disk, or the limits of this process, can be at fault with; all else is a bug.
+_EXPECTED = (StorageError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,10 @@ class _Reading:
 class KeyWatcher:
     """Reads the table of keys whenever it changed; all reads are in a thread.
 
-    While the file cannot be read, what was known counts. Keys that a damaged file took with it
-    while this process ran are written into the new one.
+    While the file cannot be read, what was known counts, and it is tried again for ever: a watch
+    that ended would let in whoever is revoked. A row that makes no sense counts for nothing, and
+    is told of; the others count. Keys that a damaged file took with it while this process ran are
+    written into the new one.
 
     Args:
         keyring: told of what is read.
@@ -56,7 +61,8 @@ class KeyWatcher:
         self._table = KeyTable(database)
         self._interval_s = interval_s
         self._last: _Reading | None = None
-        self._failing = False
+        self._failures = 0
+        self._told_at = 0.0
 
     async def start(self) -> None:
         """Read once, before the first request; if that fails, `run` goes on trying."""
@@ -65,21 +71,25 @@ class KeyWatcher:
     async def run(self) -> None:
         """Look again and again, until it is cancelled."""
         while True:
-            await asyncio.sleep(self._interval_s)
-            await self._look()
+            await asyncio.sleep(self._interval_s * min(2**self._failures, _LONGEST_PAUSE))
             self._keyring.tell_unlogged(time.time())
+            await self._look()
 
     async def _look(self) -> None:
-        last = self._last
         try:
-            reading = await asyncio.to_thread(self._read, last)
-        except _UNREADABLE as error:
+            await self._follow()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next look may do better
             self._tell_failing(error)
-            return
-        self._tell_readable()
+        else:
+            self._tell_readable()
+
+    async def _follow(self) -> None:
+        last = self._last
+        reading = await asyncio.to_thread(self._read, last)
         if reading is not last:
-            self._last = reading
             self._keyring.refresh_from(reading.stored)
+            self._last = reading
+            self._tell_faults(reading, last)
 
     # -- in a thread ---------------------------------------------------------------------------
 
@@ -120,18 +130,36 @@ class KeyWatcher:
     # -- what is told --------------------------------------------------------------------------
 
     def _tell_failing(self, error: Exception) -> None:
-        if self._failing:
+        """At once, and once a minute while it lasts."""
+        self._failures = min(self._failures + 1, _LONGEST_PAUSE)
+        now = time.monotonic()
+        if self._failures > 1 and now - self._told_at < _REPEAT_S:
             return
-        self._failing = True
+        self._told_at = now
         unknown = "nobody is let in by a key made with `router keys create`, nor without a key"
         known = "keys count as they were last read"
         self._log.error(
             "keys_unread",
             error=str(error),
             consequence=unknown if self._last is None else known,
+            remedy="have the router's user read and write the file and its folder, and have enough"
+            " free descriptors; keys in the configuration count all the while",
+            exc_info=None if isinstance(error, _EXPECTED) else error,
         )
 
     def _tell_readable(self) -> None:
-        if self._failing:
-            self._failing = False
+        if self._failures:
+            self._failures = 0
             self._log.warning("keys_read_again")
+
+    def _tell_faults(self, reading: _Reading, last: _Reading | None) -> None:
+        told = last.stored.faults if last is not None else {}
+        for key_id, fault in reading.stored.faults.items():
+            if told.get(key_id) != fault:
+                self._log.error(
+                    "key_unusable",
+                    key_id=key_id,
+                    error=fault,
+                    consequence="it is refused; the other keys count",
+                    remedy="router keys revoke ID, and make another",
+                )

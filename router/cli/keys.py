@@ -22,6 +22,7 @@ from router.cli.state import (
     ConfigOption,
     StateDirOption,
     existing_or_exit,
+    exists_or_exit,
     fail,
     load_or_exit,
     opened_database,
@@ -84,7 +85,7 @@ def create(
     checked = _checked(org, key, key_id=key_id, models=models, expires=expires, priority=priority)
     if checked.expires is not None and checked.expires.timestamp() <= now:
         raise typer.BadParameter("lies in the past; leave it out for never", param_hint="--expires")
-    is_new = not path.exists()
+    is_new = not exists_or_exit(path)
     with opened_database(path) as database:
         row = _inserted(database, settings, _row(org, key, checked, now), is_named=bool(key_id))
     if not quiet:
@@ -103,7 +104,7 @@ def list_keys(
     settings = load_or_exit(config)
     path = state_path(settings, state_dir)
     rows: list[KeyRow] = []
-    if path is not None and path.exists():
+    if path is not None and exists_or_exit(path):
         with opened_database(path) as database:
             rows = KeyTable(database).rows()
     elif path is not None:
@@ -126,7 +127,7 @@ def revoke(
     settings = load_or_exit(config)
     configured = _configured_ids(settings)
     path = state_path_or_exit(settings, state_dir, f"remove the key from {config}")
-    if key_id in configured and not path.exists():
+    if key_id in configured and not exists_or_exit(path):
         fail(_is_configured(key_id, config), status=1)
     with opened_database(existing_or_exit(path)) as database:
         table = KeyTable(database)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,14 +79,34 @@ def opened_database(path: Path) -> Iterator[Database]:
     logging.getLogger("router.storage").disabled = True
     try:
         with Database.open(path, repair=False) as database:
-            yield database
+            try:
+                yield database
+            except StorageError as error:
+                fail(_explained(str(error), database), status=1)
     except StorageError as error:
         fail(str(error), status=1)
 
 
+def _explained(told: str, database: Database) -> str:
+    """Add what SQLite leaves out: of many faults it says that it cannot open the file."""
+    for each in (database.path, database.path.parent):
+        if os.path.exists(each) and not os.access(each, os.R_OK | os.W_OK):  # noqa: PTH110
+            return f"{told}: this user may not read and write {each}"
+    error = database.status().last_error
+    return told if error is None or error in told else f"{told} ({error})"
+
+
+def exists_or_exit(path: Path) -> bool:
+    """Whether the file is there; where nobody can tell, end with status 1."""
+    try:
+        return path.exists()
+    except OSError as error:
+        fail(f"{path} cannot be read: {error.strerror}", status=1)
+
+
 def existing_or_exit(path: Path) -> Path:
     """The same path if the file is there, or end with status 1."""
-    if path.exists():
+    if exists_or_exit(path):
         return path
     fail(
         f"{path} is not there: no daemon has kept its state in it, and no key was made; if a daemon"

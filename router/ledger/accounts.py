@@ -125,22 +125,26 @@ class Reservation(msgspec.Struct, eq=False):
         held: tokens in all.
         prompt_tokens: of these, held for the prompt.
         clamped: whether that is less than was asked for.
-        touched_at: when it was made, or when it was last seen to move.
         seen_prompt_tokens: last usage seen, see `progress`.
         seen_completion_tokens: last usage seen, see `progress`.
         checkpointed: of that, what its windows count as open.
         open: neither settled nor released yet.
+        still: searches for what was leaked that have found it since it last moved. They are counted
+            rather than timed: no clock that is set, and no process that stood still, makes a leak
+            of what moves between two of them.
+        leaked: tokens that were charged when it seemed leaked; None: it never did.
     """
 
     windows: WindowSet
     held: int
     prompt_tokens: int
     clamped: bool
-    touched_at: float
     seen_prompt_tokens: int = 0
     seen_completion_tokens: int = 0
     checkpointed: int = 0
     open: bool = True
+    still: int = 0
+    leaked: int | None = None
 
     @property
     def granted_completion_tokens(self) -> int:
@@ -154,8 +158,13 @@ class Reservation(msgspec.Struct, eq=False):
 
     def progress(self, prompt_tokens: int, completion_tokens: int) -> None:
         """Note the last usage seen: totals so far, charged if nothing better is ever known."""
+        self.still = 0
         self.seen_prompt_tokens = prompt_tokens
         self.seen_completion_tokens = completion_tokens
+
+    def touch(self) -> None:
+        """Note that whoever holds it is alive."""
+        self.still = 0
 
     def __repr__(self) -> str:
         state = "open" if self.open else "ended"

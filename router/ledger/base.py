@@ -53,7 +53,8 @@ class Ledger(ABC):
                 overrun, counted). None: the last progress.
 
         Returns:
-            Whether this call ended it; false, and nothing charged, if it had ended before.
+            Whether this call ended it; false, and nothing charged, if it had ended before. What
+            `expire` has ended counts as open: this is charged in place of the last progress.
         """
 
     @abstractmethod
@@ -61,7 +62,7 @@ class Ledger(ABC):
         """End a reservation without a charge, the request's own included.
 
         Returns:
-            Whether this call ended it; false if it had ended before.
+            Whether this call ended it; false if it had ended before, as for `settle`.
         """
 
     @abstractmethod
@@ -93,10 +94,11 @@ class Ledger(ABC):
         """Where `reserved` is not the sum of open reservations; empty unless there is a bug."""
 
     @abstractmethod
-    def expire(self, now: float, idle_s: float) -> int:
-        """Settle, at the last progress, what has not moved for `idle_s`; returns how many.
+    def expire(self, periods: int) -> int:
+        """Settle, at the last progress, what has not moved for so many periods; returns how many.
 
-        Whoever reserves also ends; this mends what a bug leaked.
+        Whoever reserves also ends, and moves it meanwhile (`Reservation.progress`, `touch`); this
+        mends what a bug leaked. A period is the time between two calls of this.
         """
 
     @property
@@ -113,5 +115,10 @@ class Ledger(ABC):
         """What goes on in the background, until it is cancelled."""
 
     @abstractmethod
-    async def close(self, now: float) -> None:
-        """Leave everything where the next process finds it."""
+    async def close(self, now: float) -> bool:
+        """Leave everything where the next process finds it.
+
+        Returns:
+            Whether nothing is left that this ledger alone knows; what it has handed to a store that
+            does not answer is the store's to tell.
+        """

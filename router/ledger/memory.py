@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from router.ledger.accounts import NO_LIMIT, Account, Counter, Reservation, WindowSet
 from router.ledger.base import Ledger
@@ -13,8 +12,8 @@ from router.ledger.values import Limits, Refusal, Tightest, WindowUsage
 from router.log import get_logger
 from router.model import Usage
 
-# Far longer than any timeout of an exchange: what is older was leaked.
-LEAKED_AFTER_S = 3_600.0
+# An hour in which nobody has touched it, and whoever holds it does so several times a second.
+LEAKED_AFTER = 60
 LEAK_SEARCH_S = 60.0
 _UNLIMITED = Limits()
 
@@ -24,14 +23,10 @@ class MemoryLedger(Ledger):
 
     Args:
         limits: by organization.
-        clock: seconds since the epoch, for what goes on in the background.
     """
 
-    def __init__(
-        self, limits: Mapping[str, Limits], *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, limits: Mapping[str, Limits]) -> None:
         self._limits = dict(limits)
-        self._clock = clock
         self._accounts: dict[str, Account] = {}
         self._open: set[Reservation] = set()
         self._overruns = 0
@@ -64,7 +59,7 @@ class MemoryLedger(Ledger):
         day.left -= held
         month.left -= held
         requests.left -= 1
-        reservation = Reservation(windows, held, prompt_tokens, clamped, now)
+        reservation = Reservation(windows, held, prompt_tokens, clamped)
         self._open.add(reservation)
         return reservation
 
@@ -128,22 +123,23 @@ class MemoryLedger(Ledger):
             if each.reserved != expected[each]
         ]
 
-    def checkpoint(self, now: float) -> None:
-        """Look at every open reservation: what it has used so far, and whether it moved."""
+    def checkpoint(self) -> None:
+        """Look at every open reservation: what it has used so far."""
         for reservation in self._open:
             seen = reservation.seen_prompt_tokens + reservation.seen_completion_tokens
             if seen != reservation.checkpointed:
-                reservation.touched_at = now
                 _set_checkpoint(reservation, seen)
                 self._changed(reservation.windows)
 
-    def expire(self, now: float, idle_s: float) -> int:
+    def expire(self, periods: int) -> int:
         """See `Ledger.expire`."""
-        self.checkpoint(now)
-        leaked = [each for each in self._open if now - each.touched_at >= idle_s]
+        for each in self._open:
+            each.still += 1
+        leaked = [each for each in self._open if each.still > periods]
         for each in leaked:
             self._log.error("reservation_leaked", reservation=repr(each))
             self.settle(each, None)
+            each.leaked = each.seen_prompt_tokens + each.seen_completion_tokens
         return len(leaked)
 
     @property
@@ -158,10 +154,11 @@ class MemoryLedger(Ledger):
         """Mend what was leaked."""
         while True:
             await asyncio.sleep(LEAK_SEARCH_S)
-            self.expire(self._clock(), LEAKED_AFTER_S)
+            self.expire(LEAKED_AFTER)
 
-    async def close(self, now: float) -> None:
+    async def close(self, now: float) -> bool:  # noqa: ARG002 - others need it
         """There is nothing to leave."""
+        return True
 
     def _changed(self, windows: WindowSet) -> None:
         """Settled or checkpointed usage of these windows is new; for ledgers that persist.
@@ -171,7 +168,7 @@ class MemoryLedger(Ledger):
 
     def _end(self, reservation: Reservation, tokens: int | None) -> bool:
         """Give back what a reservation holds but for `tokens`, which are used; None: all of it."""
-        if not reservation.open:
+        if not reservation.open and not self._reopened(reservation):
             return False
         reservation.open = False
         self._open.discard(reservation)
@@ -193,6 +190,21 @@ class MemoryLedger(Ledger):
             _set_checkpoint(reservation, 0)
             changed = True
         if changed and not windows.changed:
+            self._changed(windows)
+        return True
+
+    def _reopened(self, reservation: Reservation) -> bool:
+        """Undo the settlement of what seemed leaked: whoever holds it ends it after all."""
+        charged, reservation.leaked = reservation.leaked, None
+        if charged is None:
+            return False
+        self._log.warning("reservation_ended_late", reservation=repr(reservation))
+        windows, given_back = reservation.windows, reservation.held - charged
+        for each in (windows.day_tokens, windows.month_tokens):
+            each.used -= charged
+            each.left -= given_back
+        windows.day_requests.used -= 1
+        if not windows.changed:
             self._changed(windows)
         return True
 

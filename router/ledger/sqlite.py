@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from router.ledger.accounts import Account, Counter, WindowSet
-from router.ledger.memory import LEAK_SEARCH_S, LEAKED_AFTER_S, MemoryLedger
+from router.ledger.memory import LEAK_SEARCH_S, LEAKED_AFTER, MemoryLedger
 from router.ledger.values import Kind, Limits, WindowUsage
 from router.ledger.windows import Period, Window
 from router.storage import (
@@ -48,7 +49,8 @@ class SqliteLedger(MemoryLedger):
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(limits, clock=clock)
+        super().__init__(limits)
+        self._clock = clock
         self._database = database
         self._usage = UsageTable(database)
         self._unsaved: set[WindowSet] = set()
@@ -80,21 +82,27 @@ class SqliteLedger(MemoryLedger):
             elapsed = time.monotonic()
             if elapsed >= checkpoint_at:
                 checkpoint_at = elapsed + _CHECKPOINT_S
-                self.checkpoint(now)
+                self.checkpoint()
             if elapsed >= leaks_at:
                 leaks_at = elapsed + LEAK_SEARCH_S
-                self.expire(now, LEAKED_AFTER_S)
+                self.expire(LEAKED_AFTER)
             self.flush(now)
 
-    async def close(self, now: float) -> None:
-        """Bring everything to disk, open reservations too: the next start settles those."""
-        self.checkpoint(now)
-        self.flush(now)
-        try:
-            written = self._database.flushed()
-            await asyncio.to_thread(written.result, _PATIENCE_S)
-        except (TimeoutError, BacklogFull, StorageError) as error:
-            self._log.critical("ledger_unsaved", error=str(error))
+    async def close(self, now: float) -> bool:
+        """Bring everything to disk, open reservations too: the next start settles those.
+
+        Waits a few seconds for a disk at fault; the database tries once more when it is closed.
+        """
+        self.checkpoint()
+        deadline = time.monotonic() + _PATIENCE_S
+        with suppress(TimeoutError, BacklogFull, StorageError):
+            # What counts from before decides what is written: nothing is before that is known.
+            recovery = self._recovery or self.recover(now)
+            if await asyncio.to_thread(recovery.wait, _PATIENCE_S):
+                self.flush(now)
+                written = self._database.flushed()
+                await asyncio.to_thread(written.result, deadline - time.monotonic())
+        return not self._unsaved
 
     def recover(self, now: float) -> Recovery:
         """Begin to read what an earlier process left; `flush` takes it over once it is there."""

@@ -104,8 +104,8 @@ class Unmetered:
         """The `x-ratelimit-*` header lines of the answer, each ended by CRLF."""
         return b""
 
-    def progress(self, tap: Tap) -> None:
-        """Note what an answer has cost so far."""
+    def progress(self, tap: Tap | None) -> None:
+        """Note what an answer has cost so far; None: it is awaited still."""
 
     def close(self, answered: Answered | None) -> None:
         """Charge what was answered, or nothing. Does not await; a second call does nothing."""
@@ -202,8 +202,11 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
         lines = metering.lines.tell(self.reservation.windows, metering.clock())
         return lines or metering.rate_lines(self.reservation.organization)
 
-    def progress(self, tap: Tap) -> None:
+    def progress(self, tap: Tap | None) -> None:
         """Note what an answer has cost so far, in case the router does not live to its end."""
+        if tap is None:
+            self.reservation.touch()
+            return
         usage = self._believed(tap.usage)
         self.reservation.progress(usage.prompt_tokens, usage.completion_tokens)
 

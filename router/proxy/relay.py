@@ -276,9 +276,8 @@ class Relay:
                 self._close(Outcome.UPSTREAM_BROKE, "idle_timeout")
 
     def note_progress(self) -> None:
-        """Tell the meter what the answer has cost so far; called by the sweep."""
-        if self.tap is not None and self.first_byte:
-            self._call.meter.progress(self.tap)
+        """Tell the meter what the answer has cost so far, and that it is alive; by the sweep."""
+        self._call.meter.progress(self.tap if self.first_byte else None)
 
     def give_up(self, error: UpstreamError) -> None:
         """End an attempt that has brought no byte: its service is known to be no good."""

@@ -124,6 +124,12 @@ class Backlog:
             self._closed = True
             self._changed.notify_all()
 
+    def has_rows(self) -> bool:
+        """Whether any row that was `put` is not on disk."""
+        with self._changed:
+            batches = (self._waiting, self._taken)
+            return any(any(batch.rows.values()) for batch in batches if batch is not None)
+
     def lag_s(self) -> float:
         """Age of the oldest write that is not on disk, 0 without one."""
         with self._changed:

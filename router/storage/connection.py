@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ _PRIMARY_CODE = 0xFF
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _MISTAKES = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISUSE, sqlite3.SQLITE_RANGE})
 _BUSY_TIMEOUT_S = 1.0
+_COMPANIONS = ("-wal", "-shm")
 
 
 class StorageError(Exception):
@@ -58,6 +60,8 @@ def connect_reader(path: Path) -> sqlite3.Connection:
         check_same_thread=False,
     )
     connection.execute("PRAGMA query_only = ON")
+    # One value that is no UTF-8 must not keep all others from being read.
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     return connection
 
 
@@ -122,7 +126,7 @@ def set_aside(path: Path) -> Path:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     target = path.with_name(f"{path.name}.corrupt-{stamp}-{time.time_ns() % 1_000_000_000:09d}")
     path.rename(target)
-    for suffix in ("-wal", "-shm"):
+    for suffix in _COMPANIONS:
         companion = path.with_name(path.name + suffix)
         if companion.exists():
             companion.rename(target.with_name(target.name + suffix))
@@ -130,6 +134,15 @@ def set_aside(path: Path) -> Path:
 
 
 def corrupt_copies(path: Path) -> tuple[Path, ...]:
-    """The files that were set aside under this name, oldest first."""
-    found = path.parent.glob(f"{path.name}.corrupt-*")
-    return tuple(sorted(each for each in found if not each.name.endswith(("-wal", "-shm"))))
+    """The files that were set aside under this name, oldest first.
+
+    Raises:
+        OSError: the folder cannot be listed, so nobody knows; `Path.glob` would find none instead.
+    """
+    try:
+        names = os.listdir(path.parent)  # noqa: PTH208 - names are enough
+    except FileNotFoundError:
+        return ()
+    begin = f"{path.name}.corrupt-"
+    found = (name for name in names if name.startswith(begin))
+    return tuple(path.with_name(name) for name in sorted(found) if not name.endswith(_COMPANIONS))

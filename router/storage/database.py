@@ -80,7 +80,11 @@ class Database:
 
     @property
     def set_aside(self) -> tuple[Path, ...]:
-        """Corrupt files that once had this file's name and still lie beside it."""
+        """Corrupt files that once had this file's name and still lie beside it.
+
+        Raises:
+            OSError: the folder cannot be listed now.
+        """
         return corrupt_copies(self.path)
 
     def claim(self) -> None:
@@ -148,9 +152,14 @@ class Database:
             commits=self._health.commits,
         )
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Write what is queued and close the file; what a failing disk refuses now is lost."""
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """Write what is queued and close the file; what a failing disk refuses now is lost.
+
+        Returns:
+            Whether every row that was `put` is on disk.
+        """
         self._writer.close(timeout_s)
         self._reader.close()
         if self._claim is not None:
             self._claim.release()
+        return not self._backlog.has_rows()

@@ -6,10 +6,13 @@ import json
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+import msgspec
+
 from router.storage.backlog import Row
 from router.storage.database import Database
 
 _COLUMNS = "id, organization, sha256, prefix, models, created_at, expires_at, revoked_at, priority"
+_decode_models = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class KeyRow:
         organization: whose key it is.
         sha256: of the whole key, 64 hexadecimal digits.
         prefix: the key's first characters, to recognise it by.
-        models: patterns of the models it may use.
+        models: patterns of the models it may use; empty where the table holds no such list.
         created_at: when it was made.
         expires_at: when it ends by itself; None: never.
         revoked_at: when it was revoked; None: it was not.
@@ -103,4 +106,11 @@ class KeyTable:
 
 def _key_row(row: Row) -> KeyRow:
     key_id, organization, sha256, prefix, models, *rest = row
-    return KeyRow(key_id, organization, sha256, prefix, tuple(json.loads(models)), *rest)
+    return KeyRow(key_id, organization, sha256, prefix, _models(models), *rest)
+
+
+def _models(text: str) -> tuple[str, ...]:
+    try:
+        return _decode_models(text)
+    except msgspec.DecodeError:
+        return ()  # edited by hand: who decides what a row means refuses this one alone

@@ -25,7 +25,7 @@ class Store(ABC):
     ledger: Ledger
 
     @abstractmethod
-    def checkpoint(self, now: float) -> None:
+    def checkpoint(self) -> None:
         """Do what goes on in the background every second."""
 
     @abstractmethod
@@ -49,8 +49,8 @@ class MemoryStore(Store):
     def __init__(self, folder: Path, limits: Mapping[str, Limits], now: float) -> None:
         self.ledger: MemoryLedger = MemoryLedger(limits)
 
-    def checkpoint(self, now: float) -> None:
-        self.ledger.checkpoint(now)
+    def checkpoint(self) -> None:
+        self.ledger.checkpoint()
 
     def save(self, now: float) -> None:
         pass
@@ -78,8 +78,8 @@ class SqliteStore(Store):
         assert self.ledger.recover(now).wait(TIMEOUT_S)
         self.ledger.flush(now)
 
-    def checkpoint(self, now: float) -> None:
-        self.ledger.checkpoint(now)
+    def checkpoint(self) -> None:
+        self.ledger.checkpoint()
 
     def save(self, now: float) -> None:
         self.ledger.flush(now)

@@ -259,17 +259,50 @@ def test_the_tightest_window_is_the_one_with_least_left(ledger: Ledger) -> None:
     assert requests is None
 
 
-def test_what_was_leaked_is_settled_at_its_last_progress(store: Store) -> None:
-    """Only what has not moved for so long; what moves stays open."""
-    ledger = store.ledger
-    leaked, alive = reserve(ledger, 100, 100), reserve(ledger, 100, 100)
+def leak(ledger: Ledger) -> Reservation:
+    """Let 93 of 200 tokens be seen, and then nothing more."""
+    leaked = reserve(ledger, 100, 100)
     leaked.progress(90, 3)
-    store.checkpoint(NOW)
-    alive.progress(90, 4)
-    assert ledger.expire(NOW + 60, idle_s=60) == 1
-    assert (leaked.open, alive.open) == (False, True)
-    assert numbers(ledger)[0] == (93, 200)
-    assert ledger.discrepancies() == []
+    assert [ledger.expire(periods=2) for _ in range(3)] == [0, 0, 1]
+    return leaked
+
+
+def test_what_was_leaked_is_settled_at_its_last_progress(ledger: Ledger) -> None:
+    assert not leak(ledger).open
+    assert numbers(ledger) == [(93, 0), (93, 0), (1, 0)]
+
+
+def test_what_moves_between_two_searches_is_not_leaked(ledger: Ledger) -> None:
+    alive = reserve(ledger, 100, 100)
+    for completion in range(10):
+        assert ledger.expire(periods=1) == 0
+        alive.progress(90, completion)
+
+
+def test_what_is_touched_between_two_searches_is_not_leaked(ledger: Ledger) -> None:
+    """A prompt that is read for hours brings no token, and an engine may tell usage at the end."""
+    alive = reserve(ledger, 100, 100)
+    for _ in range(10):
+        assert ledger.expire(periods=1) == 0
+        alive.touch()
+
+
+def test_what_seemed_leaked_is_charged_as_what_it_did_cost(ledger: Ledger) -> None:
+    assert ledger.settle(leak(ledger), Usage(90, 70))
+    assert numbers(ledger) == [(160, 0), (160, 0), (1, 0)]
+
+
+def test_what_seemed_leaked_can_be_released(ledger: Ledger) -> None:
+    assert ledger.release(leak(ledger))
+    assert numbers(ledger) == [(0, 0), (0, 0), (0, 0)]
+
+
+def test_what_seemed_leaked_is_ended_once(ledger: Ledger) -> None:
+    leaked = leak(ledger)
+    ledger.settle(leaked, Usage(90, 70))
+    assert not ledger.settle(leaked, Usage(90, 70))
+    assert not ledger.release(leaked)
+    assert numbers(ledger)[0] == (160, 0)
 
 
 async def test_the_life_of_a_ledger(store: Store) -> None:

@@ -55,9 +55,9 @@ class Held:
     reservation: Reservation
     keys: tuple[Key, Key, Key]
     tokens: int
-    touched_at: float
     seen: int = 0
     looked_at: int = 0
+    still: int = 0
     finished: bool = False
 
     def costs(self, amount: int) -> Counter[Key]:
@@ -73,6 +73,7 @@ class Oracle:
     saved: Counter[Key] = field(default_factory=Counter)
     excused: set[Key] = field(default_factory=set)
     open: list[Held] = field(default_factory=list)
+    leaked: dict[Held, int] = field(default_factory=dict)
 
     def reserved(self, key: Key) -> int:
         return sum(each.costs(each.tokens)[key] for each in self.open)
@@ -87,8 +88,17 @@ class Oracle:
         limit = self.limit(key)
         return float("inf") if limit is None else limit - self.used[key] - self.reserved(key)
 
+    def has(self, held: Held) -> bool:
+        """Whether it can be ended: it is open, or seemed leaked."""
+        return held in self.open or held in self.leaked
+
     def end(self, held: Held, cost: int | None) -> None:
-        self.open.remove(held)
+        if held in self.leaked:
+            # What it held has been given to others since.
+            self.used.subtract(held.costs(self.leaked.pop(held)))
+            self.excused.update(held.keys)
+        else:
+            self.open.remove(held)
         held.finished = True
         if cost is None:
             return
@@ -96,10 +106,14 @@ class Oracle:
         if cost > held.tokens:
             self.excused.update(held.keys)
 
-    def look(self, now: float) -> None:
+    def leak(self, held: Held) -> None:
+        self.end(held, held.seen)
+        held.finished = False
+        self.leaked[held] = held.seen
+
+    def look(self) -> None:
         for each in self.open:
-            if each.seen != each.looked_at:
-                each.looked_at, each.touched_at = each.seen, now
+            each.looked_at = each.seen
 
     def save(self) -> None:
         """What a crash leaves: what is settled, and what was open when last looked at."""
@@ -150,11 +164,11 @@ class LedgerMachine(RuleBasedStateMachine):
         assert isinstance(outcome, Reservation if admitted else Refusal)
         if isinstance(outcome, Refusal):
             assert outcome.resets_at > self.now
-            return Held(Reservation(None, 0, 0, False, 0.0), keys, 0, self.now)
+            return Held(Reservation(None, 0, 0, False), keys, 0)
         granted = outcome.granted_completion_tokens
         assert granted == min(completion, left - prompt)
         assert outcome.clamped == (granted < completion)
-        held = Held(outcome, keys, prompt + granted, self.now)
+        held = Held(outcome, keys, prompt + granted)
         self.oracle.open.append(held)
         return held
 
@@ -166,11 +180,16 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.is_open(held):
             seen = min(prompt + completion, held.tokens)
             held.reservation.progress(min(prompt, seen), seen - min(prompt, seen))
-            held.seen = seen
+            held.seen, held.still = seen, 0
+
+    @rule(held=held)
+    def touch(self, held: Held) -> None:
+        held.reservation.touch()
+        held.still = 0
 
     @rule(target=ended, held=consumes(held), share=st.floats(0, 1), overrun=st.integers(-40, 5))
     def settle(self, held: Held, share: float, overrun: int) -> Held:
-        if self.is_open(held):
+        if self.oracle.has(held):
             cost = int(held.tokens * share) + (held.tokens + overrun if overrun > 0 else 0)
             assert self.store.ledger.settle(held.reservation, Usage(0, cost))
             self.oracle.end(held, cost)
@@ -178,14 +197,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(target=ended, held=consumes(held))
     def abandon(self, held: Held) -> Held:
-        if self.is_open(held):
+        if self.oracle.has(held):
             assert self.store.ledger.settle(held.reservation, None)
             self.oracle.end(held, held.seen)
         return held
 
     @rule(target=ended, held=consumes(held))
     def release(self, held: Held) -> Held:
-        if self.is_open(held):
+        if self.oracle.has(held):
             assert self.store.ledger.release(held.reservation)
             self.oracle.end(held, None)
         return held
@@ -196,13 +215,14 @@ class LedgerMachine(RuleBasedStateMachine):
             assert not self.store.ledger.settle(held.reservation, Usage(9, 9))
             assert not self.store.ledger.release(held.reservation)
 
-    @rule(idle_s=st.sampled_from((30, 100_000)))
-    def expire(self, idle_s: int) -> None:
-        self.oracle.look(self.now)
-        leaked = [each for each in self.oracle.open if self.now - each.touched_at >= idle_s]
-        assert self.store.ledger.expire(self.now, idle_s) == len(leaked)
+    @rule(periods=st.integers(0, 2))
+    def expire(self, periods: int) -> None:
+        for each in self.oracle.open:
+            each.still += 1
+        leaked = [each for each in self.oracle.open if each.still > periods]
+        assert self.store.ledger.expire(periods) == len(leaked)
         for each in leaked:
-            self.oracle.end(each, each.seen)
+            self.oracle.leak(each)
 
     # -- the clock -----------------------------------------------------------------------------
 
@@ -240,8 +260,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def checkpoint(self) -> None:
-        self.store.checkpoint(self.now)
-        self.oracle.look(self.now)
+        self.store.checkpoint()
+        self.oracle.look()
 
     @rule()
     def save(self) -> None:
@@ -254,6 +274,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.store.crash(self.oracle.limits, self.now)
         self.oracle.used = self.oracle.saved.copy() if self.store.durable else Counter()
         self.oracle.open.clear()
+        self.oracle.leaked.clear()
         self.oracle.save()
 
     # -- what always holds ---------------------------------------------------------------------

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from e2e.keys.house import ALPHA, House, settings
-from e2e.keys.key_command import create_key, revoke_key, run_keys
+from e2e.keys.key_command import config_file, create_key, revoke_key, run_keys
 from e2e.keys.searching import search_all
 from e2e.quota.organization import log_lines, windows
 from support.daemon import Daemon
-from support.http import call, chat
+from support.http import Client, call, chat
 
 CHAT = "/v1/chat/completions"
 PATIENCE_S = 5.0
@@ -63,6 +65,22 @@ def test_several_keys_of_an_organization_count_at_once_and_share_its_quota(house
     revoke_key(house.folder, "rotating-1")
     seconds_until(lambda: status(house.router, keys[0]) == 401)
     assert status(house.router, keys[1]) == 200
+
+
+def test_a_key_ends_also_after_descriptors_had_run_out(engine, tmp_path: Path):
+    config_file(tmp_path, settings(engine))
+    key = create_key(tmp_path, "acme", "--id", "acme-1")
+    with Daemon(tmp_path, settings(engine)) as router, ExitStack() as crowd:
+        _, hard = resource.prlimit(router.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(router.pid, resource.RLIMIT_NOFILE, (router.open_files + 20, hard))
+        for _ in range(60):
+            crowd.enter_context(Client(router.port))
+        router.until(lambda: "keys_unread" in router.log, "out of descriptors")
+        crowd.close()
+        router.until(lambda: "keys_read_again" in router.log, "keys are followed again")
+        assert status(router, key) == 200
+        revoke_key(tmp_path, "acme-1")
+        seconds_until(lambda: status(router, key) == 401)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +52,19 @@ async def watched(database: Database, interval_s: float = 0.01) -> AsyncIterator
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def bad_row(key_id: str, sha256: str, models: str) -> tuple[str, tuple[()]]:
+    """An INSERT by hand, of SQL expressions."""
+    values = f"{key_id}, 'acme', {sha256}, 'sk', {models}, 0, NULL, NULL, 0"
+    return f"INSERT INTO keys VALUES ({values})", ()
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def fault(*_: object) -> Any:
+        raise error
+
+    return fault
 
 
 def is_known(keyring: Keyring) -> bool:
@@ -115,7 +127,7 @@ async def test_a_file_that_cannot_be_read_at_first_lets_nobody_in_until_it_can(
             await asyncio.to_thread(database.flushed().result, LIVENESS_S)
             await until(lambda: keyring.anonymous)
     told = [line["event"] for line in logged if line["event"].startswith("keys_")]
-    assert told == ["keys_unread", "keys_read_again", "keys_read"]
+    assert told == ["keys_unread", "keys_read", "keys_read_again"]
 
 
 async def test_what_was_known_counts_while_the_file_is_away(
@@ -132,16 +144,68 @@ async def test_what_was_known_counts_while_the_file_is_away(
         assert is_known(keyring)
 
 
-async def test_a_row_that_makes_no_sense_is_told_and_survived(
-    database: Database, logged: list[dict[str, Any]]
+BAD_ROWS = {
+    "models of a number": ("'bad'", "'ab'", "'[1]'"),
+    "models that are no list": ("'bad'", "'ab'", "'{}'"),
+    "models that are no JSON": ("'bad'", "'ab'", "'*'"),
+    "no models": ("'bad'", "'ab'", "'[]'"),
+    "no hash": ("'bad'", "'no hash'", """'["*"]'"""),
+    "a hash of another length": ("'bad'", "'ab'", """'["*"]'"""),
+    "no UTF-8": ("CAST(x'626164ff' AS TEXT)", "CAST(x'ff' AS TEXT)", "CAST(x'ff' AS TEXT)"),
+}
+
+
+@pytest.mark.parametrize("values", BAD_ROWS.values(), ids=BAD_ROWS)
+async def test_a_row_that_makes_no_sense_is_told_and_the_others_count(
+    database: Database, logged: list[dict[str, Any]], values: tuple[str, str, str]
+) -> None:
+    async with watched(database) as keyring:
+        await asyncio.wrap_future(database.execute(bad_row(*values)))
+        await put(KeyTable(database), ROW)
+        await until(lambda: is_known(keyring))
+        told = [line["key_id"] for line in logged if line["event"] == "key_unusable"]
+        assert [key_id[:3] for key_id in told] == ["bad"]
+
+
+async def test_a_row_whose_models_make_no_sense_lets_nobody_in(database: Database) -> None:
+    await asyncio.wrap_future(database.execute(bad_row("'bad'", f"'{ROW.sha256}'", "'[1]'")))
+    async with watched(database) as keyring:
+        assert not is_known(keyring)
+        assert not keyring.anonymous
+
+
+async def test_a_row_that_makes_no_sense_is_a_key_that_exists(database: Database) -> None:
+    await asyncio.wrap_future(database.execute(bad_row("'bad'", "'no hash'", "'[1]'")))
+    async with watched(database) as keyring:
+        assert not keyring.anonymous
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), ZeroDivisionError()])
+async def test_it_goes_on_after_any_fault(
+    database: Database,
+    logged: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
 ) -> None:
     await put(KeyTable(database), ROW)
     async with watched(database) as keyring:
-        await put(KeyTable(database), replace(ROW, id="bad", sha256="no hash"))
-        await until(lambda: "keys_unread" in [line["event"] for line in logged])
-        assert is_known(keyring)
-        await asyncio.wrap_future(database.execute(("DELETE FROM keys WHERE id = 'bad'", ())))
-        await until(lambda: "keys_read_again" in [line["event"] for line in logged])
+        with monkeypatch.context() as fault:
+            fault.setattr(KeyTable, "version", raising(error))
+            await until(lambda: "keys_unread" in [line["event"] for line in logged])
+        await asyncio.wrap_future(KeyTable(database).revoke(ROW.id, 2_000.0))
+        await until(lambda: not is_known(keyring))
+    assert "keys_read_again" in [line["event"] for line in logged]
+
+
+async def test_a_folder_that_cannot_be_listed_opens_no_house(
+    database: Database, logged: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged file that was set aside may lie there: the keys in it are not known."""
+    monkeypatch.setattr("os.listdir", raising(OSError(24, "Too many open files")))
+    monkeypatch.setattr("os.scandir", raising(OSError(24, "Too many open files")))
+    async with watched(database) as keyring:
+        assert not keyring.anonymous
+    assert "keys_unread" in [line["event"] for line in logged]
 
 
 async def test_keys_survive_the_damage_of_their_file(database: Database, path: Path) -> None:

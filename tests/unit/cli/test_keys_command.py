@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import Result
 
 from router.access.keyring import Keyring
 from router.access.known import StoredKeys
-from router.storage import Database, KeyRow, KeyTable
+from router.storage import Database, KeyRow, KeyTable, StorageError
 
 Run = Callable[..., Result]
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def fault(*_: object) -> Any:
+        raise error
+
+    return fault
 
 
 def stored(folder: Path) -> list[KeyRow]:
@@ -211,3 +221,42 @@ def test_a_key_is_made_and_revoked_while_a_daemon_has_the_file_open(run: Run, fo
         assert [row.id for row in table.rows()] == ["web"]
         run("keys", "revoke", "web")
         assert table.rows()[0].revoked_at is not None
+
+
+# -- a folder that is another user's -----------------------------------------------------------
+
+
+def test_who_may_not_write_to_the_file_is_told_so(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite says of it that it cannot open the file."""
+    assert run("keys", "create", "--org", "acme").exit_code == 0
+    monkeypatch.setattr("os.access", lambda path, _: Path(path).name != "router.db")
+    monkeypatch.setattr(KeyTable, "rows", raising(StorageError("router.db cannot be read")))
+    result = run("keys", "create", "--org", "acme")
+    assert result.exit_code == 1
+    assert f"may not read and write {Path('state/router.db')}" in result.stderr
+
+
+def test_who_cannot_make_the_folder_is_told_why(run: Run, folder: Path) -> None:
+    (folder / "state").write_text("no folder")
+    result = run("keys", "create", "--org", "acme")
+    assert result.exit_code == 1
+    assert "FileExistsError" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("create", "--org", "acme"), ("list",), ("revoke", "web")])
+def test_who_may_not_look_into_the_folder_is_told_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    whole = Path.stat
+
+    def stat(path: Path, **more: bool) -> os.stat_result:
+        if path.name == "router.db":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return whole(path, **more)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    result = run("keys", *command)
+    assert result.exit_code == 1
+    assert "Permission denied" in result.stderr

@@ -169,6 +169,20 @@ async def test_a_disk_that_fails_at_the_start_is_added_when_it_is_back(tmp_path:
         await until_on_disk(database, (350, 0))
 
 
+async def test_what_is_used_before_the_disk_comes_back_is_written_at_the_close(
+    tmp_path: Path,
+) -> None:
+    """Also where it comes back only then: what was there before is read first."""
+    disk = Disk("unable to open database file")
+    with disk.open(tmp_path / "r.db") as database:
+        ledger = SqliteLedger(database, LIMITS)
+        ledger.recover(NOW)
+        spend(ledger, 50)
+        asyncio.get_running_loop().call_later(0.05, setattr, disk, "error", None)
+        assert await ledger.close(NOW)
+        assert on_disk(database) == (50, 0)
+
+
 async def test_a_full_backlog_keeps_what_it_could_not_take(tmp_path: Path) -> None:
     """Usage that found no place is handed over again later."""
     disk = Disk()

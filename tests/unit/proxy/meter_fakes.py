@@ -29,7 +29,7 @@ class House:
 
     def __init__(self, monkeypatch, left: int | None, context: int | None = CONTEXT) -> None:
         limits = {} if left is None else {"acme": Limits(daily_tokens=left)}
-        self.ledger = MemoryLedger(limits, clock=lambda: NOON)
+        self.ledger = MemoryLedger(limits)
         self.fleet = build(spec("a", max_concurrency=1))
         self.fleet.set_health(named(self.fleet, "a"), HEALTHY, [card("m", max_model_len=context)])
         self.now = NOON

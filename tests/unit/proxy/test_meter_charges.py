@@ -222,6 +222,23 @@ async def test_progress_is_what_a_crash_would_charge(house_of):
     assert house.day.used == 5
 
 
+async def test_what_is_awaited_is_not_taken_for_leaked(house_of):
+    house = house_of(5000)
+    meter = await house.chat(max_tokens=7)
+    for _ in range(5):
+        assert house.ledger.expire(periods=1) == 0
+        meter.progress(None)
+
+
+async def test_what_was_taken_for_leaked_is_charged_all_the_same(house_of):
+    house = house_of(5000)
+    meter = await house.chat(max_tokens=7)
+    house.ledger.expire(periods=0)
+    meter.close(Answered(Usage(3, 7)))
+    assert house.day.used == 10
+    assert meter.charged == Usage(3, 7)
+
+
 @pytest.mark.parametrize("given", [b'{"x":1e999}', b'{"x":' + b"9" * 5000 + b"}"])
 async def test_options_that_nobody_can_read_keep_no_reservation(house_of, given):
     """The engine decides what it makes of them."""

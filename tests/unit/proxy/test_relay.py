@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.proxy.answer import MalformedAnswer
+from router.proxy.meter import Unmetered
 from router.proxy.relay import Outcome
 from unit.proxy.proxy_fakes import FakeConnection
 from unit.proxy.relay_fakes import BROKE, EVENT, EVENTS, JSON, Attempt
@@ -54,6 +55,37 @@ async def test_an_answer_without_a_body_begins_at_its_end(attempt):
         204, b"", 0,
     )  # fmt: skip
     assert attempt.outcome is Outcome.WHOLE
+
+
+class Watched(Unmetered):
+    """A meter that remembers what it was told of."""
+
+    def __init__(self):
+        self.told = []
+
+    def progress(self, tap):
+        self.told.append(tap)
+
+
+@pytest.fixture
+async def watched():
+    attempt = Attempt()
+    attempt.call.meter = Watched()
+    return attempt
+
+
+async def test_an_answer_that_is_awaited_is_alive(watched):
+    """Also before its head, and after a head that an engine sends for what it has only queued."""
+    watched.relay.note_progress()
+    watched.head()
+    watched.relay.note_progress()
+    assert watched.call.meter.told == [None, None]
+
+
+async def test_what_has_been_answered_is_progress(watched):
+    watched.streams(EVENT)
+    watched.relay.note_progress()
+    assert watched.call.meter.told == [watched.relay.tap]
 
 
 @pytest.mark.parametrize("status", [200, 201, 400, 401, 404, 422, 429])
