@@ -46,6 +46,7 @@ keys_app = typer.Typer(
     name="keys",
     help="Keys of clients: make, list and revoke them, whether the daemon runs or not.",
     no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
