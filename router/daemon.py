@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
@@ -131,7 +132,8 @@ class Daemon:
         )
         self.upstreams = Upstreams(asyncio.get_running_loop())
         self.discovery = Discovery(settings, self.fleet.publish, self.events)
-        self.prober = Prober(self.fleet, lambda: self._settings.health)
+        self._instance = secrets.token_hex(16)
+        self.prober = Prober(self.fleet, lambda: self._settings.health, instance=self._instance)
         self.forwarder = Forwarder(
             self.fleet,
             self.upstreams,
@@ -180,6 +182,7 @@ class Daemon:
             self._condition,
             usage.organizations,
             guard.is_admin,
+            instance=self._instance,
         )
         return Dispatch(
             pipeline=pipeline,
