@@ -59,6 +59,7 @@ def check(
         _print_problems(str(error))
         raise typer.Exit(2) from None
     files = found_in_files(settings)
+    _print_problems(*(f"warning: {each}" for each in files.warnings))
     if files.problems:
         _print_problems(*files.problems)
         raise typer.Exit(2)
