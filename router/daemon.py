@@ -30,7 +30,7 @@ from router.api.gauges import (
 from router.api.models import ModelPages
 from router.api.pages import Condition, StatusPages
 from router.api.usage import UsagePages
-from router.config import ConfigurationError, Problem, Settings, service_specs
+from router.config import Settings, service_specs
 from router.config.settings import ServerSettings
 from router.config.snapshot import snapshot_path
 from router.config.watching import ConfigWatcher
@@ -379,19 +379,6 @@ class Daemon:
         finally:
             for number in handlers:
                 loop.remove_signal_handler(number)
-
-
-def check_supported(settings: Settings) -> None:
-    """Refuse what the configuration may say and this release cannot do.
-
-    Raises:
-        ConfigurationError: naming the key and what would be right.
-    """
-    policy = settings.routing.policy
-    if policy not in POLICIES:
-        known = " or ".join(POLICIES)
-        message = f"{policy} is not available in this release; write {known}"
-        raise ConfigurationError((Problem("configuration", None, "routing.policy", message),))
 
 
 def _rate(settings: Settings) -> tuple[float, int]:

@@ -21,7 +21,6 @@ from router.cli.check_sources import Found, found_in_docker, found_in_files
 from router.cli.state import StateDirOption
 from router.config import ConfigurationError, Settings, load, service_specs
 from router.config.settings import OrganizationSettings
-from router.daemon import check_supported
 from router.fleet.prober import WITHOUT_LIST, fault_of, mismatch, parse_cards
 from router.model import ServiceSpec
 
@@ -54,7 +53,6 @@ def check(
     """
     try:
         settings = load(config)
-        check_supported(settings)
     except ConfigurationError as error:
         _print_problems(str(error))
         raise typer.Exit(2) from None
