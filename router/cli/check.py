@@ -21,7 +21,8 @@ from router.cli.check_sources import Found, found_in_docker, found_in_files
 from router.cli.state import StateDirOption
 from router.config import ConfigurationError, Settings, load, service_specs
 from router.config.settings import OrganizationSettings
-from router.fleet.prober import WITHOUT_LIST, fault_of, mismatch, parse_cards
+from router.fleet.model_list import mismatch, parse_cards
+from router.fleet.prober import WITHOUT_LIST, fault_of
 from router.model import ServiceSpec
 
 _PROBES_AT_ONCE = 64

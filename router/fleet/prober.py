@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from time import monotonic
 
@@ -15,9 +15,10 @@ from router.config.settings import HealthSettings
 from router.fleet.fleet import Fleet
 from router.fleet.health import Absence, Observation, next_absence, next_delay, next_health
 from router.fleet.load import EngineLoad, parse_load
+from router.fleet.model_list import mismatch, parse_cards
 from router.fleet.service import Service
 from router.log import get_logger
-from router.model import ModelCard, ServiceState
+from router.model import ServiceState
 
 INSTANCE_HEADER = "x-router-instance"
 """What `/health` of a router tells: who it is, for as long as it runs."""
@@ -25,28 +26,10 @@ WITHOUT_LIST = frozenset({404, 405, 501})
 """Answers to `/v1/models` of an engine that has no such page."""
 
 _MAX_LIST_BYTES = 4 * 1024 * 1024
-_MOST_NAMES = 5
-_LONGEST_NAME = 100
 _JITTER = 0.1
 _LOOP = "its url leads back to this router itself; write the address of an engine"
 
 _log = get_logger("router.fleet")
-
-
-class _Row(msgspec.Struct):
-    """The part of a `/v1/models` row that the router acts on."""
-
-    id: str
-    max_model_len: int | None = None
-    parent: str | None = None
-
-
-class _List(msgspec.Struct):
-    data: list[msgspec.Raw]
-
-
-_decode_list = msgspec.json.Decoder(_List).decode
-_decode_row = msgspec.json.Decoder(_Row).decode
 
 
 class Prober:
@@ -279,25 +262,6 @@ def _remedy(status: int) -> str:
     return ": name them in `models`" if status in WITHOUT_LIST else ""
 
 
-def mismatch(configured: Sequence[str] | None, cards: Sequence[ModelCard]) -> str | None:
-    """Which configured models an engine does not list, and what it lists; None: it lists all.
-
-    That is no proof that it does not serve them: adapters may be loaded when they are asked for.
-    """
-    listed = [card.id for card in cards]
-    absent = [model for model in configured or () if model not in listed]
-    if not absent:
-        return None
-    return f"does not serve {_some(absent)}; it lists: {_some(listed) or 'nothing'}"
-
-
-def _some(names: Sequence[str]) -> str:
-    """A few of the names, none too long: an engine may list whatever it likes."""
-    shown = ", ".join(name[:_LONGEST_NAME] for name in names[:_MOST_NAMES])
-    more = len(names) - _MOST_NAMES
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
 async def _bounded(content: aiohttp.StreamReader) -> bytes:
     """The whole answer, or nothing where it is over the bound."""
     body = bytearray()
@@ -306,18 +270,3 @@ async def _bounded(content: aiohttp.StreamReader) -> bytes:
         if len(body) > _MAX_LIST_BYTES:
             return b""
     return bytes(body)
-
-
-def parse_cards(body: bytes) -> Iterable[ModelCard]:
-    """The rows of a `/v1/models` answer.
-
-    Raises:
-        msgspec.MsgspecError: not such an answer.
-    """
-    raws = _decode_list(body).data
-    rows = [_decode_row(raw) for raw in raws]
-    lengths = {row.id: row.max_model_len for row in rows}
-    for raw, row in zip(raws, rows, strict=True):
-        # An adapter has its base model's context.
-        length = row.max_model_len or lengths.get(row.parent or "")
-        yield ModelCard(row.id, length, msgspec.json.decode(raw))

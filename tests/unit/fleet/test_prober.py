@@ -16,7 +16,8 @@ from aiohttp.client_reqrep import ConnectionKey
 from structlog.testing import capture_logs
 
 from router.config.settings import HealthSettings
-from router.fleet.prober import Prober, fault_of, parse_cards, probe
+from router.fleet.model_list import parse_cards
+from router.fleet.prober import Prober, fault_of, probe
 from unit.fleet.fleet_fakes import build, named, spec
 
 ROW = {"id": "m", "object": "model", "max_model_len": 512, "owned_by": "vllm"}
