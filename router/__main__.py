@@ -1,6 +1,11 @@
-"""`python -m router`: the same as the command `router`."""
+"""`python -m router`, and what the command `router` runs."""
 
-from router.cli import main
+import sys
+
+try:
+    from router.cli import main
+except KeyboardInterrupt:  # Ctrl-C while it is being loaded: quietly, with the shell's status
+    sys.exit(130)
 
 if __name__ == "__main__":
     main()

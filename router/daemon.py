@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
@@ -29,7 +30,7 @@ from router.api.gauges import (
 from router.api.models import ModelPages
 from router.api.pages import Condition, StatusPages
 from router.api.usage import UsagePages
-from router.config import ConfigurationError, Problem, Settings, service_specs
+from router.config import Settings, service_specs
 from router.config.settings import ServerSettings
 from router.config.snapshot import snapshot_path
 from router.config.watching import ConfigWatcher
@@ -131,7 +132,8 @@ class Daemon:
         )
         self.upstreams = Upstreams(asyncio.get_running_loop())
         self.discovery = Discovery(settings, self.fleet.publish, self.events)
-        self.prober = Prober(self.fleet, lambda: self._settings.health)
+        self._instance = secrets.token_hex(16)
+        self.prober = Prober(self.fleet, lambda: self._settings.health, instance=self._instance)
         self.forwarder = Forwarder(
             self.fleet,
             self.upstreams,
@@ -180,6 +182,7 @@ class Daemon:
             self._condition,
             usage.organizations,
             guard.is_admin,
+            instance=self._instance,
         )
         return Dispatch(
             pipeline=pipeline,
@@ -384,19 +387,6 @@ class Daemon:
         finally:
             for number in handlers:
                 loop.remove_signal_handler(number)
-
-
-def check_supported(settings: Settings) -> None:
-    """Refuse what the configuration may say and this release cannot do.
-
-    Raises:
-        ConfigurationError: naming the key and what would be right.
-    """
-    policy = settings.routing.policy
-    if policy not in POLICIES:
-        known = " or ".join(POLICIES)
-        message = f"{policy} is not available in this release; write {known}"
-        raise ConfigurationError((Problem("configuration", None, "routing.policy", message),))
 
 
 def _rate(settings: Settings) -> tuple[float, int]:

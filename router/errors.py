@@ -183,7 +183,7 @@ class RateLimitExceeded(RouterError):
 
 
 class InsufficientQuota(RouterError):
-    """A window of the organization's quota is used up."""
+    """A window of the organization's quota is used up, or held by running requests."""
 
     status = 429
     type = "insufficient_quota"

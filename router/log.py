@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Literal
 
@@ -36,6 +37,12 @@ def is_console(log_format: LogFormat) -> bool:
     return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
 
 
+def _has_colours() -> bool:
+    """Whether stderr is a terminal with colours, and nobody has set NO_COLOR (no-color.org)."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wanted and sys.stderr.isatty()
+
+
 def configure_logging(
     log_format: LogFormat = "auto", level: LogLevel = "info", writer: LineWriter | None = None
 ) -> None:
@@ -51,7 +58,7 @@ def configure_logging(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.dev.ConsoleRenderer(colors=_has_colours())
         if is_console(log_format)
         else structlog.processors.JSONRenderer()
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from prometheus_client.exposition import choose_encoder
 
 from router.api.answer import Answer, Asking, json_answer
 from router.fleet.fleet import Fleet
+from router.fleet.prober import INSTANCE_HEADER
 from router.fleet.service import Service
 from router.metrics import Metrics
 
@@ -45,6 +46,7 @@ class StatusPages:
         condition: of the daemon.
         organizations: rows for the admin's `/stats`.
         is_admin: whether a request carries the admin key.
+        instance: tells this router from others, so that its prober knows it.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class StatusPages:
         condition: Callable[[], Condition],
         organizations: Callable[[], list[dict[str, Any]]],
         is_admin: Callable[[Asking], bool],
+        *,
+        instance: str,
     ) -> None:
         self._organizations = organizations
         self._is_admin = is_admin
@@ -61,6 +65,7 @@ class StatusPages:
         self._metrics = metrics
         self._condition = condition
         self._started = time.time()
+        self._instance = ((INSTANCE_HEADER, instance),)
 
     def health(self, _asking: Asking) -> Answer:
         """`GET /health`: 200 while at least one service is healthy."""
@@ -82,7 +87,7 @@ class StatusPages:
             "generation": condition.generation,
             "last_reload_error": condition.last_reload_error,
         }
-        return json_answer(page, 200 if healthy else 503)
+        return replace(json_answer(page, 200 if healthy else 503), headers=self._instance)
 
     def live(self, _asking: Asking) -> Answer:
         """`GET /health/live`: the process serves."""

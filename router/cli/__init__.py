@@ -20,11 +20,20 @@ app = typer.Typer(
     help="One OpenAI-compatible endpoint in front of many vLLM servers.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # its tables cut the names of options on 80 columns
     pretty_exceptions_enable=False,
 )
-for command in (serve, check, demo, simulate, usage, top):
-    app.command()(command)
-app.add_typer(keys_app)
+# Said in full: what is taken from a docstring is cut to a line.
+for command, short_help in (
+    (serve, "Run the router."),
+    (check, "Validate the configuration and print what it would serve."),
+    (demo, "Two simulated engines, the router and one streamed chat."),
+    (simulate, "Run a simulated vLLM server."),
+    (usage, "Tokens and requests used and left, a day and a month."),
+    (top, "Watch a router in the terminal."),
+):
+    app.command(short_help=short_help)(command)
+app.add_typer(keys_app, short_help="Make, list and revoke keys of clients.")
 
 
 def _print_version(wanted: bool) -> None:

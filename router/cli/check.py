@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import aiohttp
+import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -21,7 +21,8 @@ from router.cli.check_sources import Found, found_in_docker, found_in_files
 from router.cli.state import StateDirOption
 from router.config import ConfigurationError, Settings, load, service_specs
 from router.config.settings import OrganizationSettings
-from router.daemon import check_supported
+from router.fleet.model_list import mismatch, parse_cards
+from router.fleet.prober import WITHOUT_LIST, fault_of
 from router.model import ServiceSpec
 
 _PROBES_AT_ONCE = 64
@@ -47,16 +48,17 @@ def check(
 
     The files of discovery.files are a part of it; Docker is asked with --probe alone.
 
-    Exit status: 0 right; 1 a service or Docker did not answer the probe, a container cannot be a
-    service, or a reload would be refused; 2 wrong configuration, or it is not known what runs.
+    Exit status: 0 right; 1 a service or Docker did not answer the probe, a service does not list
+    a model that is configured, a container cannot be a service, or a reload would be refused;
+    2 wrong configuration, or it is not known what runs.
     """
     try:
         settings = load(config)
-        check_supported(settings)
     except ConfigurationError as error:
         _print_problems(str(error))
         raise typer.Exit(2) from None
     files = found_in_files(settings)
+    _print_problems(*(f"warning: {each}" for each in files.warnings))
     if files.problems:
         _print_problems(*files.problems)
         raise typer.Exit(2)
@@ -231,7 +233,7 @@ async def _probe(
         except TimeoutError:
             return Probe(spec.name, "unreachable", detail="no answer in time")
         except aiohttp.ClientError as error:
-            return Probe(spec.name, "unreachable", detail=str(error) or type(error).__name__)
+            return Probe(spec.name, "unreachable", detail=fault_of(error))
     return _judge(spec, latency_ms, status, body)
 
 
@@ -253,25 +255,17 @@ def _judge(spec: ServiceSpec, latency_ms: float, status: int, body: bytes) -> Pr
             "not the right one" if spec.api_key else "missing"
         )
         return Probe(spec.name, "unhealthy", latency_ms, detail=detail)
-    models = _model_names(body) if status == 200 else None
-    if models is None:
+    if status in WITHOUT_LIST and spec.models:
+        return Probe(spec.name, "healthy", latency_ms)
+    try:
+        cards = tuple(parse_cards(body)) if status == 200 else None
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        cards = None
+    if cards is None:
         detail = f"/v1/models answers {status}, and no list of models"
         return Probe(spec.name, "unhealthy", latency_ms, detail=detail)
-    absent = [model for model in spec.models or () if model not in models]
-    detail = f"configured, but not served: {', '.join(absent)}" if absent else ""
-    return Probe(spec.name, "healthy", latency_ms, models, detail)
-
-
-def _model_names(body: bytes) -> tuple[str, ...] | None:
-    try:
-        listed = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    rows = listed.get("data") if isinstance(listed, dict) else None
-    if not isinstance(rows, list):
-        return None
-    names = (row.get("id") for row in rows if isinstance(row, dict))
-    return tuple(name for name in names if isinstance(name, str))
+    names = tuple(card.id for card in cards)
+    return Probe(spec.name, "healthy", latency_ms, names, mismatch(spec.models, cards) or "")
 
 
 def _print_probes(settings: Settings, files: Found, console: Console) -> bool:
@@ -294,4 +288,6 @@ def _print_probes(settings: Settings, files: Found, console: Console) -> bool:
         for probe in probes
     ]
     console.print(_table("Probes", ("service", "state", "latency", "models", "detail"), rows))
-    return not docker.problems and all(probe.state == "healthy" for probe in probes)
+    return not docker.problems and all(
+        probe.state == "healthy" and not probe.detail for probe in probes
+    )

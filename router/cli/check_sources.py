@@ -23,11 +23,13 @@ class Found:
         title: what a table of it is called.
         specs: its services.
         problems: what is wrong, a sentence each.
+        warnings: what is not wrong, and hardly meant so.
     """
 
     title: str = ""
     specs: tuple[ServiceSpec, ...] = ()
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def found_in_files(settings: Settings) -> Found:
@@ -41,7 +43,8 @@ def found_in_files(settings: Settings) -> Found:
     problems += [str(each) for each in doubles]
     if folder.error is not None:
         problems.append(f"{folder.error}; make the folder, or leave discovery.files out")
-    return Found(f"Services of {plan.folder}", specs, tuple(problems))
+    title = f"Services of {plan.folder}"
+    return Found(title, specs, tuple(problems), tuple(folder.warnings))
 
 
 def found_in_docker(settings: Settings, taken: Collection[str]) -> Found:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sqlite3
+import sys
 import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future
@@ -31,6 +33,7 @@ from router.cli.state import (
     tell,
 )
 from router.config import Settings
+from router.config.checks import full_name
 from router.config.settings import KeySettings, OrganizationSettings
 from router.config.wording import message_of, nearest
 from router.storage import Database, KeyRow, KeyTable, StorageError
@@ -47,6 +50,7 @@ keys_app = typer.Typer(
     name="keys",
     help="Keys of clients: make, list and revoke them, whether the daemon runs or not.",
     no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
@@ -55,7 +59,8 @@ def create(
     *,
     org: Annotated[str, typer.Option(help="Organization that pays for its requests.")],
     models: Annotated[
-        str, typer.Option(help="Models it may use, comma separated; * stands for any characters.")
+        str,
+        typer.Option(help="Full names of its models, comma separated; * is any characters."),
     ] = "*",
     expires: Annotated[
         str | None,
@@ -90,7 +95,7 @@ def create(
         row = _inserted(database, settings, _row(org, key, checked, now), is_named=bool(key_id))
     if not quiet:
         tell("\n".join(_explanation(row, settings, config, path if is_new else None)))
-    print(key)
+    _print_key(key, row.id)
 
 
 @keys_app.command("list")
@@ -227,6 +232,20 @@ def _written(writing: Future[list[list[tuple[object, ...]]]], database: Database
         raise StorageError(f"{database.path} cannot be written: {reason}") from None
 
 
+def _print_key(key: str, key_id: str) -> None:
+    """Print it; where that fails nobody has it, though it lets in."""
+    try:
+        print(key, flush=True)
+    except OSError as error:
+        # Its buffer still holds the key: the interpreter must not try again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        fail(
+            f"key {key_id} was made and could not be printed ({error.strerror}): nobody has it;"
+            f" revoke it: router keys revoke {key_id}",
+            status=1,
+        )
+
+
 # -- what is said ------------------------------------------------------------------------------
 
 
@@ -244,6 +263,11 @@ def _explanation(
             f"warning: {config} has no organization {row.organization}{question}; the key works,"
             " within the limits that are the default"
         )
+    models = {model for each in settings.services for model in each.models or ()}
+    for pattern in row.models:
+        full = full_name(pattern, models, settings.aliases)
+        if full is not None:
+            yield f"warning: {pattern} is no full name, so it lets nothing in; write {full}"
     if new_file is not None:
         yield (
             f"warning: {new_file} was not there and has been made; the daemon must run in the"

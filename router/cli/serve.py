@@ -18,7 +18,7 @@ from router.cli.state import DEFAULT_CONFIG, ConfigOption, StateDirOption, fail,
 from router.config import ConfigurationError, Settings, load
 from router.config.settings import ServerSettings
 from router.config.watching import ConfigWatcher
-from router.daemon import Daemon, Spans, check_supported
+from router.daemon import Daemon, Spans
 from router.line_writer import LineWriter
 from router.log import LogFormat, LogLevel, configure_logging, is_console
 from router.proxy.access_log import AccessLog, Form
@@ -75,9 +75,7 @@ def _serve(  # noqa: PLR0917 - the options, in their order
     _take_all_descriptors()
 
     def read() -> Settings:
-        settings = _overridden(load(config), host, port)
-        check_supported(settings)
-        return settings
+        return _overridden(load(config), host, port)
 
     watcher = ConfigWatcher(config)
     try:

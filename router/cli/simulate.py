@@ -13,47 +13,30 @@ import typer
 from router.cli.loops import loop_factory
 from router.simulator import SimulatorSettings, serve
 
-_MODEL = "The model"
-_SPEED = "Its speed"
-_SERVER = "The server"
-
-_Host = Annotated[str, typer.Option(help="Address to listen on.", rich_help_panel=_SERVER)]
+_Host = Annotated[str, typer.Option(help="Address to listen on.")]
 _Port = Annotated[
     int,
-    typer.Option(min=0, max=65535, help="0 takes a free one.", rich_help_panel=_SERVER),
+    typer.Option(min=0, max=65535, help="0 takes a free one."),
 ]
 _ApiKey = Annotated[
     str | None,
     typer.Option(
         envvar="VLLM_API_KEY",
         help="Key to ask for under /v1. In the environment no process list shows it.",
-        rich_help_panel=_SERVER,
     ),
 ]
 _StartupDelay = Annotated[
     float,
-    typer.Option(
-        min=0,
-        help="Seconds for which connections are refused, as while weights load.",
-        rich_help_panel=_SERVER,
-    ),
+    typer.Option(min=0, help="Seconds for which connections are refused, as while weights load."),
 ]
-_DevMode = Annotated[
-    bool, typer.Option(help="Whether /sleep, /pause and their kin exist.", rich_help_panel=_SERVER)
-]
+_DevMode = Annotated[bool, typer.Option(help="Whether /sleep, /pause and their kin exist.")]
 _RequestIdHeaders = Annotated[
     bool,
-    typer.Option(
-        "--request-id-headers", help="Send x-request-id with answers.", rich_help_panel=_SERVER
-    ),
+    typer.Option("--request-id-headers", help="Send x-request-id with answers."),
 ]
 _ForceIncludeUsage = Annotated[
     bool,
-    typer.Option(
-        "--force-include-usage",
-        help="Put usage on every chunk of every stream.",
-        rich_help_panel=_SERVER,
-    ),
+    typer.Option("--force-include-usage", help="Put usage on every chunk of every stream."),
 ]
 _Models = Annotated[
     list[str] | None,
@@ -61,48 +44,28 @@ _Models = Annotated[
         "--model",
         help="Served name, may be repeated; the first labels the metrics.",
         show_default="simulated",
-        rich_help_panel=_MODEL,
     ),
 ]
-_Seed = Annotated[
-    int, typer.Option(help="Same seed and request: same answer.", rich_help_panel=_MODEL)
-]
-_MaxModelLen = Annotated[
-    int, typer.Option(min=1, help="Context length in tokens.", rich_help_panel=_MODEL)
-]
-_AnswerTokens = Annotated[
-    int, typer.Option(min=1, help="Mean length of an answer.", rich_help_panel=_MODEL)
-]
-_MaxNumSeqs = Annotated[
-    int, typer.Option(min=1, help="Sequences in a batch; others wait.", rich_help_panel=_SPEED)
-]
+_Seed = Annotated[int, typer.Option(help="Same seed and request: same answer.")]
+_MaxModelLen = Annotated[int, typer.Option(min=1, help="Context length in tokens.")]
+_AnswerTokens = Annotated[int, typer.Option(min=1, help="Mean length of an answer.")]
+_MaxNumSeqs = Annotated[int, typer.Option(min=1, help="Sequences in a batch; others wait.")]
 _MaxNumQueuedReqs = Annotated[
     int | None,
     typer.Option(
-        min=0,
-        help="Answer 503 above so many unfinished sequences.",
-        show_default="no limit",
-        rich_help_panel=_SPEED,
+        min=0, help="Answer 503 above so many unfinished sequences.", show_default="no limit"
     ),
 ]
-_Prefill = Annotated[float, typer.Option(help="Prompt tokens a second.", rich_help_panel=_SPEED)]
-_Decode = Annotated[
-    float, typer.Option(help="Tokens a second of a stream on its own.", rich_help_panel=_SPEED)
-]
+_Prefill = Annotated[float, typer.Option(help="Prompt tokens a second.")]
+_Decode = Annotated[float, typer.Option(help="Tokens a second of a stream on its own.")]
 _BatchSlowdown = Annotated[
     float,
     typer.Option(
-        min=0,
-        help="What each further sequence adds to a step, as a share of a lone step.",
-        rich_help_panel=_SPEED,
+        min=0, help="What each further sequence adds to a step, as a share of a lone step."
     ),
 ]
-_KvCacheTokens = Annotated[
-    int, typer.Option(min=1, help="Size of the KV cache.", rich_help_panel=_SPEED)
-]
-_TimeScale = Annotated[
-    float, typer.Option(help="Simulated seconds in a real one.", rich_help_panel=_SPEED)
-]
+_KvCacheTokens = Annotated[int, typer.Option(min=1, help="Size of the KV cache.")]
+_TimeScale = Annotated[float, typer.Option(help="Simulated seconds in a real one.")]
 
 
 def simulate(

@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.live import Live
 
 from router.cli.state import fail
+from router.cli.top_columns import TITLES
 from router.cli.top_keys import keys
 from router.cli.top_source import Picture, Unanswered, fetch
-from router.cli.top_view import TITLES, View, pressed, render
+from router.cli.top_view import View, pressed, render
 
 _TIMEOUT_S = 5.0
 _PIPE_WIDTH = 220
@@ -88,7 +89,7 @@ class Screen:
     def __init__(self, url: str, interval_s: float, view: View, key: str | None) -> None:
         self._url = url
         self._interval_s = interval_s
-        self._view = view
+        self._view = replace(view, has_key=key is not None)
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._console = Console(highlight=False)
         self._picture: Picture | None = None
@@ -105,7 +106,8 @@ class Screen:
             picture = await fetch(session, self._url)
         if not self._console.is_terminal:
             self._console.width = _PIPE_WIDTH
-        self._console.print(render(picture, self._view, url=self._url, height=None))
+        width = self._console.width
+        self._console.print(render(picture, self._view, url=self._url, width=width, height=None))
 
     async def watch(self) -> None:
         """Show pictures until `q`, Ctrl-C, SIGTERM or the terminal's end.
@@ -163,10 +165,9 @@ class Screen:
     def _draw(self) -> None:
         if self._live is None or self._picture is None:
             return
-        height = self._console.size.height
-        self._live.update(
-            render(self._picture, self._view, url=self._url, height=height), refresh=True
-        )
+        width, height = self._console.size
+        screen = render(self._picture, self._view, url=self._url, width=width, height=height)
+        self._live.update(screen, refresh=True)
 
     def _take_signals(self, stack: ExitStack) -> None:
         loop = asyncio.get_running_loop()

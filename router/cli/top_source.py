@@ -9,6 +9,8 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from router.fleet.prober import fault_of
+
 _MAX_BYTES = 16 * 1024 * 1024
 
 
@@ -46,9 +48,8 @@ async def fetch(session: aiohttp.ClientSession, url: str) -> Picture:
     except TimeoutError:
         raise Unanswered(f"{url} does not answer in time.") from None
     except (aiohttp.ClientError, OSError) as error:
-        reason = str(error) or type(error).__name__
         raise Unanswered(
-            f"No router answers at {url} ({reason}). Give its address: --url http://HOST:PORT."
+            f"No router answers at {url} ({fault_of(error)}). Give its address: --url http://HOST:PORT."
         ) from None
     except (KeyError, TypeError, AttributeError, ValueError):
         raise Unanswered(

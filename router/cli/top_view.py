@@ -2,88 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from router.cli.top_columns import (
+    COLOURS,
+    COLUMNS,
+    LONGEST_TEXT,
+    Column,
+    Fitted,
+    Row,
+    fit,
+    last_error,
+    printable,
+)
 from router.cli.top_source import Picture
 
-Row = Mapping[str, Any]
-_COLOURS = {
-    "healthy": "green",
-    "loading": "cyan",
-    "sleeping": "blue",
-    "draining": "yellow",
-    "ejected": "red",
-    "unhealthy": "bold red",
-}
-_RANKS = {state: rank for rank, state in enumerate(reversed(_COLOURS))}
-_FRAME_LINES = 6
-"""Title, head of the table and its line, the last line, and room for an error."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of the table of services.
-
-    Attributes:
-        title: its head, and its name for `--sort`.
-        key: that sorts by it.
-        value: what is compared; numbers are shown with the largest first.
-        cell: what is shown.
-        left: it is text.
-    """
-
-    title: str
-    key: str
-    value: Callable[[Row], Any]
-    cell: Callable[[Row], str]
-    left: bool = False
-
-
-def _number(name: str, form: str = ",d") -> tuple[Callable[[Row], Any], Callable[[Row], str]]:
-    return lambda row: row.get(name) or 0, lambda row: format(row.get(name) or 0, form)
-
-
-def _text(name: str) -> tuple[Callable[[Row], Any], Callable[[Row], str]]:
-    return lambda row: str(row.get(name) or ""), lambda row: printable(row.get(name) or "")
-
-
-def _models(row: Row) -> str:
-    return ", ".join(printable(model).rpartition("/")[2] for model in row.get("models", ()))
-
-
-def _in_flight(row: Row) -> str:
-    limit = row.get("max_concurrency")
-    return f"{row.get('in_flight', 0)}" + (f"/{limit}" if limit is not None else "")
-
-
-COLUMNS = (
-    Column("service", "n", *_text("name"), left=True),
-    Column(
-        "state",
-        "s",
-        lambda row: _RANKS.get(str(row.get("state")), -1),
-        lambda row: printable(row.get("state", "")),
-        left=True,
-    ),
-    Column("gpu", "g", *_text("gpu"), left=True),
-    Column("model", "m", _models, _models, left=True),
-    Column("in flight", "f", lambda row: row.get("in_flight") or 0, _in_flight),
-    Column("queued", "w", *_number("queued")),
-    Column("tok/s", "t", *_number("tokens_per_second", ",.1f")),
-    Column("ttft s", "l", *_number("ttft", ".3f")),
-    Column("time s", "d", *_number("response_time", ".3f")),
-    Column("requests", "r", *_number("request_count")),
-    Column("errors", "e", *_number("error_count")),
-    Column("prompt tok", "p", *_number("prompt_tokens")),
-    Column("answer tok", "c", *_number("completion_tokens")),
-)
-TITLES = tuple(column.title for column in COLUMNS)
+_FRAME_LINES = 7
+"""Title, head of the table and its line, the last line, and room for an error and a hint."""
+_NO_ADMIN = "The key that was sent is not this router's admin key: organizations are not shown."
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +36,14 @@ class View:
         is_reversed: the other way round than usual.
         top: rows that are scrolled past.
         error: why there is no newer picture; None while there is.
+        has_key: a key was sent, which is to be the admin key.
     """
 
     column: int = 0
     is_reversed: bool = False
     top: int = 0
     error: str | None = None
+    has_key: bool = False
 
 
 def pressed(view: View, key: str) -> View:
@@ -125,20 +68,16 @@ def in_order(services: Picture, view: View) -> list[Row]:
     return sorted(by_name, key=column.value, reverse=descending)
 
 
-def printable(value: object) -> str:
-    """Text without control characters: names of models are an engine's words, not a terminal's."""
-    return "".join(
-        sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in str(value)
-    )
-
-
-def render(picture: Picture, view: View, *, url: str, height: int | None) -> RenderableType:
+def render(
+    picture: Picture, view: View, *, url: str, width: int, height: int | None
+) -> RenderableType:
     """Everything.
 
     Args:
         picture: to show.
         view: how.
         url: whom it was asked of.
+        width: columns of the terminal.
         height: lines of the terminal; None: as many as it takes, and no keys.
     """
     organizations = picture.organizations
@@ -149,72 +88,107 @@ def render(picture: Picture, view: View, *, url: str, height: int | None) -> Ren
         room = max(1, height - _FRAME_LINES - below)
         start = min(view.top, max(0, len(rows) - room))
         shown = rows[start : start + room]
-    parts: list[RenderableType] = [_title(picture, url), _services(shown, view)]
+    fitted = fit(rows, view.column, width)
+    parts: list[RenderableType] = [_title(picture, url), _services(shown, view, fitted)]
     if len(shown) < len(rows):
-        parts.append(Text(f"{len(shown)} of {len(rows)} services; arrows up and down", "dim"))
+        parts.append(_line(f"{len(shown)} of {len(rows)} services; arrows up and down", "dim"))
     if organizations:
-        parts.append(_organizations(organizations))
+        parts.append(_organizations(organizations, width))
+    elif organizations is None and view.has_key:
+        parts.append(_line(_NO_ADMIN, "bold red"))
     if view.error is not None:
-        parts.append(Text(f"Not up to date: {printable(view.error)}", "bold red"))
+        parts.append(_line(f"Not up to date: {printable(view.error)}", "bold red"))
     if height is not None:
         parts.append(_help())
     return Group(*parts)
 
 
+def _line(text: str, style: str) -> Text:
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
+
+
 def _title(picture: Picture, url: str) -> Text:
     minutes, seconds = divmod(int(picture.uptime_s), 60)
     hours, minutes = divmod(minutes, 60)
-    title = Text("router ", "bold")
-    title.append(printable(url))
+    title = Text("router ", "bold", no_wrap=True, overflow="ellipsis")
     colour = "green" if picture.healthy == len(picture.services) else "bold red"
-    title.append(f"  {picture.healthy}/{len(picture.services)} healthy", colour)
-    title.append(f"  up {hours}:{minutes:02}:{seconds:02}", "dim")
+    title.append(f"{picture.healthy}/{len(picture.services)} healthy", colour)
+    title.append(f"  up {hours}:{minutes:02}:{seconds:02}  ", "dim")
+    title.append(printable(url))
     return title
 
 
-def _services(rows: list[Row], view: View) -> Table:
-    table = Table(box=None, expand=False, pad_edge=False, header_style="bold")
-    for place, column in enumerate(COLUMNS):
+# -- services ----------------------------------------------------------------------------------
+
+
+def _services(rows: list[Row], view: View, fitted: Fitted) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, fitted.gap, 0, 0))
+    for place, width in fitted.columns.items():
+        column = COLUMNS[place]
         mark = ("▲" if column.left is not view.is_reversed else "▼") if place == view.column else ""
         table.add_column(
             f"{column.title}{mark}",
             justify="left" if column.left else "right",
             no_wrap=True,
             overflow="ellipsis",
-            max_width=28 if column.left else None,
+            width=width,
         )
-    table.add_column("last error", no_wrap=True, overflow="ellipsis")
+    if fitted.error:
+        table.add_column("last error", no_wrap=True, overflow="ellipsis", width=fitted.error)
     for row in rows:
-        cells = [Text(column.cell(row)) for column in COLUMNS]
-        cells[1].stylize(_COLOURS.get(str(row.get("state")), ""))
-        troubled = row.get("last_error") and row.get("state") != "healthy"
-        table.add_row(*cells, Text(printable(row["last_error"]) if troubled else "", "dim"))
+        cells = [_cell(COLUMNS[place], row) for place in fitted.columns]
+        if fitted.error:
+            cells.append(Text(last_error(row), "dim"))
+        table.add_row(*cells)
     return table
 
 
-def _organizations(rows: Any) -> Table:  # noqa: ANN401 - rows of a page
+def _cell(column: Column, row: Row) -> Text:
+    style = COLOURS.get(str(row.get("state")), "") if column.title == "state" else ""
+    return Text(column.cell(row), style)
+
+
+# -- organizations -----------------------------------------------------------------------------
+
+_WINDOWS = (
+    ("tokens today", "tokens_today", "daily_tokens"),
+    ("tokens this month", "tokens_month", "monthly_tokens"),
+    ("requests today", "requests_today", "daily_requests"),
+)
+
+
+def _organizations(rows: Any, width: int) -> Table:  # noqa: ANN401 - rows of a page
+    """With the limits where there is room for them; else only with the shares that are used."""
+    whole = _organizations_table(rows, with_limits=True)
+    if Console(width=1000).measure(whole).maximum <= width:
+        return whole
+    return _organizations_table(rows, with_limits=False)
+
+
+def _organizations_table(rows: Any, *, with_limits: bool) -> Table:  # noqa: ANN401 - as above
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("\norganization", no_wrap=True)
-    for title in ("tokens today", "of", "tokens this month", "of", "requests today", "of"):
+    table.add_column("\norganization", no_wrap=True, overflow="ellipsis", max_width=LONGEST_TEXT)
+    for title, _, _ in _WINDOWS:
         table.add_column(f"\n{title}", justify="right", no_wrap=True)
+        table.add_column("\nof" if with_limits else "\n", justify="right", no_wrap=True)
     for row in rows:
-        limits = row["limits"]
-        table.add_row(
-            Text(printable(row["id"])),
-            *_used(row["tokens_today"], limits["daily_tokens"]),
-            *_used(row["tokens_month"], limits["monthly_tokens"]),
-            *_used(row["requests_today"], limits["daily_requests"]),
-        )
+        cells = [Text(printable(row["id"]))]
+        for _, used, limit in _WINDOWS:
+            cells += _used(row[used], row["limits"][limit], with_limit=with_limits)
+        table.add_row(*cells)
     return table
 
 
-def _used(used: int, limit: int | None) -> tuple[Text, Text]:
+def _used(used: int, limit: int | None, *, with_limit: bool) -> tuple[Text, Text]:
     share = used / limit if limit else 0.0
     colour = "bold red" if share >= 1 else "yellow" if share >= 0.9 else ""
-    told = "no limit" if limit is None else f"{limit:,} {share:4.0%}"
+    if limit is None:
+        told = "no limit" if with_limit else ""
+    else:
+        told = f"{limit:,} {share:4.0%}" if with_limit else f"{share:4.0%}"
     return Text(f"{used:,}", colour), Text(told, colour or "dim")
 
 
 def _help() -> Text:
     keys = "  ".join(f"{column.key} {column.title}" for column in COLUMNS)
-    return Text(f"sort: {keys}  - reverse  q quit", "dim", no_wrap=True, overflow="ellipsis")
+    return _line(f"q quit  - reverse  sort: {keys}", "dim")

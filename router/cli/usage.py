@@ -30,6 +30,7 @@ from router.state import limits_of
 from router.storage import Database, KeyTable
 
 _PIPE_WIDTH = 200
+_UNBOUNDED = 1000
 _NAMES = {
     (Kind.TOKENS, Period.DAY): "tokens today",
     (Kind.TOKENS, Period.MONTH): "tokens this month",
@@ -71,7 +72,7 @@ def usage(
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _PIPE_WIDTH
-    console.print(_table(found) if found else "No organizations, and no usage.")
+    console.print(table(found, console.width) if found else "No organizations, and no usage.")
 
 
 def read_usage(database: Database, settings: Settings, now: float) -> Usage:
@@ -85,19 +86,38 @@ def read_usage(database: Database, settings: Settings, now: float) -> Usage:
     return stored_usage(database, {each.id: limits_of(each) for each in organizations}, now)
 
 
-def _table(found: Usage) -> Table:
-    table = Table()
+def table(found: Usage, width: int) -> Table:
+    """The windows of every organization; where `width` is too little, without lines between them.
+
+    Figures are never cut: words are folded, and an organization's name has a row of its own.
+    """
+    whole = Table()
     for column in ("organization", "what"):
-        table.add_column(column, overflow="fold")
-    for column in ("used", "reserved", "limit", "left"):
-        table.add_column(column, justify="right")
-    table.add_column("ends (UTC)")
+        whole.add_column(column, overflow="fold")
+    _add_figures(whole)
     for name, windows in found.items():
         for position, window in enumerate(windows):
-            table.add_row(
-                "" if position else escape(name), *_cells(window), end_section=window is windows[-1]
-            )
-    return table
+            first = "" if position else escape(name)
+            whole.add_row(first, *_cells(window), end_section=window is windows[-1])
+    is_wide = Console(width=_UNBOUNDED).measure(whole).maximum <= width
+    return whole if is_wide else _narrow(found)
+
+
+def _narrow(found: Usage) -> Table:
+    narrow = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    narrow.add_column("", overflow="fold")
+    _add_figures(narrow)
+    for name, windows in found.items():
+        narrow.add_row(f"[bold]{escape(name)}[/]")
+        for window in windows:
+            narrow.add_row(*_cells(window))
+    return narrow
+
+
+def _add_figures(rows: Table) -> None:
+    for column in ("used", "reserved", "limit", "left"):
+        rows.add_column(column, justify="right", no_wrap=True)
+    rows.add_column("ends (UTC)")
 
 
 def _cells(window: WindowUsage) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ has other mistakes; a value of a wrong type is passed over here, the models tell
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from router.config.document import Plain
 from router.config.problems import Location
@@ -44,6 +44,7 @@ def cross_check(tree: dict[str, Plain]) -> Iterator[Complaint]:
     yield from _upstream_paths(tree)
     yield from _aliases(tree)
     yield from _route_models(tree)
+    yield from _scopes(tree)
     yield from _no_services(tree)
 
 
@@ -127,6 +128,27 @@ def _route_models(tree: Plain) -> Iterator[Complaint]:
     for location, model in _texts(tree, ("routes", "*", "model")):
         if model not in names:
             yield location, _unknown_model(model, models)
+
+
+def _scopes(tree: Plain) -> Iterator[Complaint]:
+    models = {text for _, text in _texts(tree, ("services", "*", "models", "*"))}
+    aliases = {str(at[-1]): target for at, target in _texts(tree, ("aliases", "*"))}
+    known = models if _names_all_models(tree) else set()
+    for location, pattern in _texts(tree, ("organizations", "*", "keys", "*", "models", "*")):
+        full = full_name(pattern, known, aliases) if pattern not in models else None
+        if full is not None:
+            yield location, f"a key's models are full names; write {full}"
+
+
+def full_name(pattern: str, models: Collection[str], aliases: Mapping[str, str]) -> str | None:
+    """What a key's scope should hold where it holds an alias or a short name; None: it does not.
+
+    A scope is held against full names alone, so such a pattern would let nothing in.
+    """
+    if pattern in models:
+        return None
+    short = (model for model in sorted(models) if model.rpartition("/")[2] == pattern)
+    return aliases.get(pattern) or next(short, None)
 
 
 def _unknown_model(name: str, models: set[str]) -> str:

@@ -10,7 +10,7 @@ import re
 from datetime import UTC, date, datetime
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
@@ -180,6 +180,14 @@ def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
 
+def _available_policy(value: object) -> object:
+    if isinstance(value, str) and value in {"prefix_cache", "consistent_hash"}:
+        remedy = "write least_load or round_robin"
+        raise ValueError(f"{value} is not available in this release; {remedy}")
+    return value
+
+
+Policy = Annotated[Literal["least_load", "round_robin"], BeforeValidator(_available_policy)]
 Seconds = Annotated[float, Field(gt=0, le=_DAY_S, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Quota = Annotated[int, Field(ge=0, le=10**15)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -25,6 +25,7 @@ from router.config.fields import (
     NetworkField,
     OptionalSecret,
     OptionalSha256,
+    Policy,
     Port,
     Quota,
     Seconds,
@@ -285,7 +286,7 @@ class ServiceSettings(Section):
 class RoutingSettings(Section):
     """`routing`: which of the services that could take a call does."""
 
-    policy: Literal["round_robin", "least_load", "prefix_cache", "consistent_hash"] = "least_load"
+    policy: Policy = "least_load"
 
 
 class RouteSettings(Section):

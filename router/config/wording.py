@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic_core import ErrorDetails
 from router.config.problems import Location
 from router.config.schema import is_secret, known_keys
 
+_GROUPED = re.compile(r"[1-9][0-9]{0,2}(?:[_,' ][0-9]{3})+")
 _MESSAGES = {
     "string_type": "must be a text; write it in quotes",
     "path_type": "must be a text: a path",
@@ -50,6 +52,9 @@ def message_of(error: ErrorDetails, *, show_value: bool) -> str:
         return _missing_key(location)
     if error["input"] is None:
         return "is empty; write a value, or leave the key out for its default"
+    if kind in {"int_type", "float_type"} and show_value and _is_grouped(error["input"]):
+        digits = _digits(error["input"])
+        return f"must be a number without signs between its digits; write {digits}"
     template = _MESSAGES.get(kind)
     message = error["msg"] if template is None else _fill(template, error.get("ctx", {}))
     if kind == "value_error" or not show_value or is_secret(location):
@@ -61,6 +66,14 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     """Find the known word that was most likely meant, if any comes close."""
     matches = difflib.get_close_matches(word, list(known), n=1)
     return matches[0] if matches else None
+
+
+def _is_grouped(value: object) -> bool:
+    return isinstance(value, str) and _GROUPED.fullmatch(value) is not None
+
+
+def _digits(value: str) -> str:
+    return value.translate({ord(sign): None for sign in "_,' "})
 
 
 def _fill(template: str, context: Mapping[str, Any]) -> str:

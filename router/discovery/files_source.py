@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from router.log import get_logger
 from router.model import ServiceSpec
 
 _LOOK_S = 1.0
+_SUFFIX = ".yaml"
 _MOST_FILES = 1000
 _MOST_PROBLEMS = 20
 
@@ -72,10 +73,23 @@ class FileState:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """The files of a folder, in the order of their names; `error` is why it cannot be read."""
+    """The files of a folder, in the order of their names.
+
+    Attributes:
+        files: those that count.
+        misnamed: those that do not, and seem to be meant to.
+        error: why the folder cannot be read.
+    """
 
     files: Mapping[Path, FileState] = field(default_factory=dict)
+    misnamed: frozenset[Path] = frozenset()
     error: str | None = None
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        """A sentence for each file that does not count and seems to be meant to."""
+        for path in sorted(self.misnamed):
+            yield f"{path} is not read: name it {path.stem}.yaml"
 
 
 def read_folder(
@@ -96,9 +110,12 @@ def read_folder(
         environ: for variables.
     """
     try:
-        paths = sorted(path for path in folder.iterdir() if _counts(path))[:_MOST_FILES]
+        found = [path for path in folder.iterdir() if _is_meant(path)]
     except OSError as error:
-        return Folder(last.files, f"{folder} cannot be read: {error.strerror or error}")
+        why = f"{folder} cannot be read: {error.strerror or error}"
+        return Folder(last.files, last.misnamed, why)
+    paths = sorted(path for path in found if path.suffix == _SUFFIX)[:_MOST_FILES]
+    misnamed = frozenset(sorted(path for path in found if path.suffix != _SUFFIX)[:_MOST_PROBLEMS])
     files: dict[Path, FileState] = {}
     for path in paths:
         known = last.files.get(path)
@@ -108,11 +125,13 @@ def read_folder(
             files[path] = known
         elif os.path.lexists(path):  # not gone meanwhile
             files[path] = _read(path, view, known, environ)
-    return Folder(files)
+    return Folder(files, misnamed)
 
 
-def _counts(path: Path) -> bool:
-    return path.suffix == ".yaml" and not path.name.startswith(".") and _is_file(path)
+def _is_meant(path: Path) -> bool:
+    """Whether it counts, or was given another ending for YAML by somebody who thinks it does."""
+    is_yaml = path.suffix.lower() in {_SUFFIX, ".yml"}
+    return is_yaml and not path.name.startswith(".") and _is_file(path)
 
 
 def _is_file(path: Path) -> bool:
@@ -217,6 +236,10 @@ class FilesSource:
         last, plan = self._folder, self._plan
         self._folder = await in_thread(lambda: read_folder(plan.folder, last, changed))
         self._tell_folder(last.error)
+        for path in sorted(self._folder.misnamed - last.misnamed):
+            _log.warning(
+                "services_file_ignored", file=str(path), remedy=f"name it {path.stem}.yaml"
+            )
         if self._folder.error is None:
             self._hand_over()
 

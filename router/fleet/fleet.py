@@ -158,6 +158,7 @@ class Fleet:
     ) -> None:
         """Take over what a probe found; `cards` is the engine's model list, None when not read."""
         service.last_check = self._clock()
+        mismatch_was = service.health.mismatch
         service.health = health
         if not health.failures:
             service.failing_since = 0.0
@@ -165,6 +166,10 @@ class Fleet:
             service.failing_since = monotonic()
         if health.last_error is not None:
             service.last_error = health.last_error
+        elif health.mismatch != mismatch_was:
+            service.last_error = health.mismatch
+            if health.mismatch is not None:
+                _log.warning("models_differ", service=service.name, error=health.mismatch)
         if cards is not None:
             service.cards = {card.id: card for card in cards}
             self.contexts.clear()
@@ -194,7 +199,7 @@ class Fleet:
         if service.usable is not was_usable:
             self.contexts.clear()
         if service.usable and not was_usable:
-            service.last_error = None
+            service.last_error = service.health.mismatch
             self._queues.serve()
         elif was_usable and not service.usable:
             self._tell_down(service)

@@ -9,6 +9,7 @@ from router.model import ModelCard, ServiceState
 
 _LOADING_INTERVAL_S = 2.0
 _DOUBT_INTERVAL_S = 1.0
+_ABSENT_TOLD_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +20,18 @@ class Observation:
         ok: the engine answered as a healthy one does.
         starting: it is not there yet: connection refused, name not known, or 503.
         busy: it was late, and answers came from it meanwhile: not dead.
+        misconfigured: waiting will not help: somebody has to change something.
         error: what was wrong, for people; None when ok.
+        mismatch: how its models differ from those configured; None when they do not.
         cards: its model list; None when it was not read.
     """
 
     ok: bool
     starting: bool = False
     busy: bool = False
+    misconfigured: bool = False
     error: str | None = None
+    mismatch: str | None = None
     cards: tuple[ModelCard, ...] | None = None
 
 
@@ -38,19 +43,22 @@ def next_health(
     A service that has never answered and cannot be reached is `loading`: engines refuse
     connections until they are ready (vLLM 0.32.0). One that has answered before is `unhealthy`
     after `unhealthy_after` failures in a row, and `healthy` again after `healthy_after` successes.
+    One that cannot become well by itself, as it is configured, is `unhealthy` at once.
     """
     if seen.ok:
         successes = health.successes + 1
         well = not health.ever_healthy or successes >= healthy_after
         state = ServiceState.HEALTHY if well else health.state
-        return Health(state, 0, successes, health.ever_healthy or well, None)
+        ever_healthy = health.ever_healthy or well
+        return Health(state, 0, successes, ever_healthy, None, seen.mismatch)
     if seen.busy:
         return replace(health, last_error=seen.error)
     if seen.starting and not health.ever_healthy:
         return replace(health, state=ServiceState.LOADING, successes=0, last_error=seen.error)
     failures = health.failures + 1
-    state = ServiceState.UNHEALTHY if failures >= unhealthy_after else health.state
-    return Health(state, failures, 0, health.ever_healthy, seen.error)
+    is_out = failures >= unhealthy_after or (seen.misconfigured and not health.ever_healthy)
+    state = ServiceState.UNHEALTHY if is_out else health.state
+    return replace(health, state=state, failures=failures, successes=0, last_error=seen.error)
 
 
 def next_delay(health: Health, *, interval_s: float) -> float:
@@ -60,3 +68,24 @@ def next_delay(health: Health, *, interval_s: float) -> float:
     if health.failures and health.state is not ServiceState.UNHEALTHY:
         return min(interval_s, _DOUBT_INTERVAL_S)
     return interval_s
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """How long a service has been starting, or has not been there at all.
+
+    Attributes:
+        since: first of such probes in a row, monotonic seconds; None: the last one was no such.
+        is_long: so long that somebody should know.
+    """
+
+    since: float | None = None
+    is_long: bool = False
+
+
+def next_absence(absence: Absence, seen: Observation, now: float) -> Absence:
+    """The absence after a probe at `now`."""
+    if not seen.starting:
+        return Absence()
+    since = now if absence.since is None else absence.since
+    return Absence(since, now - since >= _ABSENT_TOLD_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from time import monotonic
 
@@ -13,40 +13,47 @@ import msgspec
 
 from router.config.settings import HealthSettings
 from router.fleet.fleet import Fleet
-from router.fleet.health import Observation, next_delay, next_health
+from router.fleet.health import Absence, Observation, next_absence, next_delay, next_health
 from router.fleet.load import EngineLoad, parse_load
+from router.fleet.model_list import mismatch, parse_cards
 from router.fleet.service import Service
-from router.model import ModelCard, ServiceState
+from router.log import get_logger
+from router.model import ServiceState
+
+INSTANCE_HEADER = "x-router-instance"
+"""What `/health` of a router tells: who it is, for as long as it runs."""
+WITHOUT_LIST = frozenset({404, 405, 501})
+"""Answers to `/v1/models` of an engine that has no such page."""
 
 _MAX_LIST_BYTES = 4 * 1024 * 1024
 _JITTER = 0.1
+_LOOP = "its url leads back to this router itself; write the address of an engine"
 
-
-class _Row(msgspec.Struct):
-    """The part of a `/v1/models` row that the router acts on."""
-
-    id: str
-    max_model_len: int | None = None
-    parent: str | None = None
-
-
-class _List(msgspec.Struct):
-    data: list[msgspec.Raw]
-
-
-_decode_list = msgspec.json.Decoder(_List).decode
-_decode_row = msgspec.json.Decoder(_Row).decode
+_log = get_logger("router.fleet")
 
 
 class Prober:
     """Probes every service of a fleet, every `interval_s` with jitter, and tells the fleet.
 
-    `settings` is asked for anew at each probe, so a reload counts from the next one on.
+    Args:
+        fleet: holds the services, and is told.
+        settings: asked for anew at each probe, so a reload counts from the next one on.
+        instance: what this router calls itself on `/health`, to know itself by.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, fleet: Fleet, settings: Callable[[], HealthSettings]) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        settings: Callable[[], HealthSettings],
+        *,
+        instance: str | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self._fleet = fleet
         self._settings = settings
+        self._instance = instance
+        self._clock = clock
         self._tasks: dict[Service, asyncio.Task[None]] = {}
         self._hurry: dict[Service, asyncio.Event] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -94,10 +101,13 @@ class Prober:
 
     async def _probe(self, service: Service, session: aiohttp.ClientSession) -> None:
         hurry = self._hurry[service]
+        absence = Absence()
         while True:
             settings = self._settings()
             hurry.clear()
-            seen = await probe(session, service, timeout_s=settings.timeout_s)
+            seen = await probe(
+                session, service, timeout_s=settings.timeout_s, instance=self._instance
+            )
             health = next_health(
                 service.health,
                 seen,
@@ -105,7 +115,21 @@ class Prober:
                 healthy_after=settings.healthy_after,
             )
             self._fleet.set_health(service, health, seen.cards)
+            absence = self._note_absence(service, absence, seen)
             await _sleep_or(hurry, _jittered(next_delay(health, interval_s=settings.interval_s)))
+
+    def _note_absence(self, service: Service, was: Absence, seen: Observation) -> Absence:
+        """Say once, each time it is away, that a service has not been there for long."""
+        absence = next_absence(was, seen, self._clock())
+        if absence.is_long and not was.is_long:
+            _log.warning(
+                "service_absent",
+                service=service.name,
+                url=service.spec.url,
+                error=seen.error,
+                remedy="an engine that loads is no fault; else look at its url and at its own log",
+            )
+        return absence
 
     async def _read_load(self, service: Service, session: aiohttp.ClientSession) -> None:
         while True:
@@ -130,25 +154,40 @@ async def _sleep_or(hurry: asyncio.Event, delay_s: float) -> None:
 
 
 async def probe(
-    session: aiohttp.ClientSession, service: Service, *, timeout_s: float
+    session: aiohttp.ClientSession,
+    service: Service,
+    *,
+    timeout_s: float,
+    instance: str | None = None,
 ) -> Observation:
-    """Ask one engine how it is: its health path, then its model list. Generates nothing."""
+    """Ask one engine how it is: its health path, then its model list. Generates nothing.
+
+    `instance` is what this router calls itself; None: it does not ask itself.
+    """
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     began = monotonic()
     try:
-        async with _get(session, service, service.spec.health_path, timeout) as answer:
-            if answer.status != 200:
-                error = f"{service.spec.health_path} answered {answer.status}"
-                return Observation(ok=False, starting=answer.status == 503, error=error)
-        return await _learn(session, service, timeout)
+        return await _ask_health(session, service, timeout, instance) or await _learn(
+            session, service, timeout
+        )
+    except aiohttp.ClientSSLError as error:
+        why = fault_of(error)
+        return Observation(ok=False, misconfigured=True, error=f"TLS fails: {why}")
     except aiohttp.ClientConnectorError as error:
-        why = error.os_error.strerror or str(error)
+        why = fault_of(error)
         return Observation(ok=False, starting=True, error=f"cannot connect: {why}")
     except TimeoutError:
         late = f"no answer to a probe within {timeout_s:g} s"
         return Observation(ok=False, busy=service.heard > began, error=late)
     except (aiohttp.ClientError, OSError) as error:
-        return Observation(ok=False, error=f"probe failed: {str(error) or type(error).__name__}")
+        return Observation(ok=False, error=f"probe failed: {fault_of(error)}")
+
+
+def fault_of(error: Exception) -> str:
+    """What went wrong, without what the client's own message on a connection says of TLS."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.strerror or str(error.os_error) or type(error).__name__
+    return str(error) or type(error).__name__
 
 
 async def read_load(
@@ -174,6 +213,23 @@ def _get(
     return session.get(url, headers=headers, timeout=timeout, allow_redirects=False)
 
 
+async def _ask_health(
+    session: aiohttp.ClientSession,
+    service: Service,
+    timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - it is the client's own
+    instance: str | None,
+) -> Observation | None:
+    """Read the health path; None: it is well."""
+    path = service.spec.health_path
+    async with _get(session, service, path, timeout) as answer:
+        if instance is not None and answer.headers.get(INSTANCE_HEADER) == instance:
+            return Observation(ok=False, misconfigured=True, error=_LOOP)
+        if answer.status == 200:
+            return None
+        error = f"{path} answered {answer.status}"
+        return Observation(ok=False, starting=answer.status == 503, error=error)
+
+
 async def _learn(
     session: aiohttp.ClientSession,
     service: Service,
@@ -187,15 +243,23 @@ async def _learn(
         return Observation(
             ok=False, error=f"/v1/models answered {status}: check this service's api_key"
         )
+    if status in WITHOUT_LIST and service.spec.models:
+        return Observation(ok=True)
     try:
-        cards = tuple(parse_cards(body)) if body else ()
+        cards = tuple(parse_cards(body)) if status == 200 else None
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        cards = ()
-    if cards or service.models:
-        return Observation(ok=True, cards=cards or None)
-    return Observation(
-        ok=False, error=f"/v1/models (status {status}) lists no model: name them in `models`"
-    )
+        cards = None
+    if cards is None:
+        return Observation(
+            ok=False, error=f"/v1/models (status {status}) gives no list of models{_remedy(status)}"
+        )
+    if not cards and not service.spec.models:
+        return Observation(ok=False, error="/v1/models lists no model: name them in `models`")
+    return Observation(ok=True, cards=cards or None, mismatch=mismatch(service.spec.models, cards))
+
+
+def _remedy(status: int) -> str:
+    return ": name them in `models`" if status in WITHOUT_LIST else ""
 
 
 async def _bounded(content: aiohttp.StreamReader) -> bytes:
@@ -206,18 +270,3 @@ async def _bounded(content: aiohttp.StreamReader) -> bytes:
         if len(body) > _MAX_LIST_BYTES:
             return b""
     return bytes(body)
-
-
-def parse_cards(body: bytes) -> Iterable[ModelCard]:
-    """The rows of a `/v1/models` answer.
-
-    Raises:
-        msgspec.MsgspecError: not such an answer.
-    """
-    raws = _decode_list(body).data
-    rows = [_decode_row(raw) for raw in raws]
-    lengths = {row.id: row.max_model_len for row in rows}
-    for raw, row in zip(raws, rows, strict=True):
-        # An adapter has its base model's context.
-        length = row.max_model_len or lengths.get(row.parent or "")
-        yield ModelCard(row.id, length, msgspec.json.decode(raw))

@@ -23,6 +23,7 @@ class Health:
         successes: good probes in a row.
         ever_healthy: it has answered since it was published.
         last_error: of the latest failed probe; None when none has failed since.
+        mismatch: how the models it listed last differ from those configured; None: not at all.
     """
 
     state: ServiceState = ServiceState.LOADING
@@ -30,6 +31,7 @@ class Health:
     successes: int = 0
     ever_healthy: bool = False
     last_error: str | None = None
+    mismatch: str | None = None
 
 
 class Service:

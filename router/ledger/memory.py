@@ -232,17 +232,15 @@ def _set_checkpoint(reservation: Reservation, seen: int) -> None:
 
 
 def _refusal(windows: WindowSet, tokens: int) -> Refusal:
-    """Of the windows without room for so many tokens, or a request, name the one that ends last."""
-    short = [each for each in (windows.day_tokens, windows.month_tokens) if each.left < tokens]
-    if windows.day_requests.left < 1:
-        short.append(windows.day_requests)
-    worst = max(short, key=lambda each: each.end)
-    return Refusal(
-        kind=worst.kind,
-        period=worst.period,
-        limit=worst.limit,
-        used=worst.used,
-        reserved=worst.reserved,
-        requested=1 if worst is windows.day_requests else tokens,
-        resets_at=worst.end,
+    """Of the windows without room for so many tokens, or a request, tell the one to wait for."""
+    wanted = (
+        (windows.day_tokens, tokens),
+        (windows.month_tokens, tokens),
+        (windows.day_requests, 1),
     )
+    short = [
+        Refusal(each.kind, each.period, each.limit, each.used, each.reserved, least, each.end)
+        for each, least in wanted
+        if each.left < least
+    ]
+    return max(short, key=lambda refusal: (not refusal.is_held, refusal.resets_at))

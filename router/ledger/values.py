@@ -54,9 +54,15 @@ class Tightest(NamedTuple):
     requests: WindowUsage | None
 
 
+_HELD_RETRY_AFTER_S = 5.0
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why nothing was reserved: of the windows without room, the one that ends last.
+
+    Windows that are used up come before those that running requests hold: only waiting for their
+    end would help.
 
     Attributes:
         kind: what there is too little of.
@@ -76,6 +82,12 @@ class Refusal:
     requested: int
     resets_at: int
 
+    @property
+    def is_held(self) -> bool:
+        """There may be room as soon as running requests have ended."""
+        return self.used + self.requested <= self.limit
+
     def retry_after_s(self, now: float) -> float:
-        """Seconds until the window ends."""
-        return max(0.0, self.resets_at - now)
+        """Seconds until the window ends; where it is only held, until one may try again."""
+        left = max(0.0, self.resets_at - now)
+        return min(_HELD_RETRY_AFTER_S, left) if self.is_held else left

@@ -387,8 +387,9 @@ class Metering:
 
     def _refused(self, organization: str, refusal: Refusal) -> InsufficientQuota:
         when = f"{refusal.kind} a {refusal.period}"
+        how = "held by running requests" if refusal.is_held else "used up"
         return InsufficientQuota(
-            f"The quota of {refusal.limit} {when} of organization `{organization}` is used up: "
+            f"The quota of {refusal.limit} {when} of organization `{organization}` is {how}: "
             f"{refusal.used} used, {refusal.reserved} reserved by running requests, "
             f"{refusal.requested} needed for this one. It ends at {_utc(refusal.resets_at)}.",
             retry_after_s=refusal.retry_after_s(self.clock()),

@@ -1,4 +1,4 @@
-"""Tells people that a quota is used up: once in ten minutes, however many requests it refuses."""
+"""Tells people that a quota is used up or held: once in ten minutes, whatever it refuses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST = 1024
 
 
 class QuotaNotices:
-    """Folds the refusals of each organization into one event in ten minutes.
+    """Folds the refusals of an organization that have one reason into one event in ten minutes.
 
     Args:
         events: is told.
@@ -23,19 +23,20 @@ class QuotaNotices:
     def __init__(self, events: EventLog, clock: Callable[[], float] = monotonic) -> None:
         self._events = events
         self._clock = clock
-        self._told: dict[str, float] = {}
+        self._told: dict[tuple[str, str], float] = {}
 
     def note(self, organization: str, error: RouterError) -> None:
         """A request of `organization` was refused with `error`; only quotas are news."""
         if not isinstance(error, InsufficientQuota):
             return
         now = self._clock()
-        told = self._told.get(organization)
+        what, _, _ = error.message.partition(": ")  # the rest is of this one request
+        reason = (organization, what)
+        told = self._told.get(reason)
         if told is not None and now - told < _QUIET_S:
             return
-        self._told.pop(organization, None)
+        self._told.pop(reason, None)
         while len(self._told) >= _MOST:
             del self._told[next(iter(self._told))]
-        self._told[organization] = now
-        what, _, _ = error.message.partition(": ")  # the rest is of this one request
+        self._told[reason] = now
         self._events.add("quota", organization, f"was refused: {what}", Severity.WARNING)

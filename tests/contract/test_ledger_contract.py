@@ -154,7 +154,34 @@ def test_a_refusal_names_the_window(ledger: Ledger) -> None:
     reserve(ledger, 500, 50)
     refusal = refuse(ledger, 60, 10)
     assert refusal == Refusal(Kind.TOKENS, Period.DAY, 1_000, 400, 550, 61, int(MIDNIGHT))
+    assert refusal.is_held
+
+
+def test_what_running_requests_hold_is_waited_for_a_moment(ledger: Ledger) -> None:
+    """They end long before the window does, and give back what they did not use."""
+    reserve(ledger, 500, 450)
+    assert refuse(ledger, 60, 10).retry_after_s(NOW) == 5
+    assert refuse(ledger, 60, 10).retry_after_s(MIDNIGHT - 2) == 2
+
+
+def test_what_is_used_up_is_waited_for_until_the_window_ends(ledger: Ledger) -> None:
+    """Also where running requests hold some of it."""
+    ledger.settle(reserve(ledger, 700, 250), Usage(700, 250))
+    reserve(ledger, 10, 10)
+    refusal = refuse(ledger, 60, 10)
+    assert not refusal.is_held
     assert refusal.retry_after_s(NOW) == 12 * 3_600
+
+
+def test_a_window_that_is_used_up_is_named_before_one_that_is_held(ledger: Ledger) -> None:
+    """The held one may end later, but waiting a moment would be waiting in vain."""
+    ledger.configure({"acme": Limits(100, 1_000, None)})
+    ledger.settle(reserve(ledger, 90, 5), Usage(90, 5))
+    ledger.configure({"acme": Limits(100_000, 1_000, None)})
+    reserve(ledger, 500, 400)
+    ledger.configure({"acme": Limits(100, 1_000, None)})
+    refusal = refuse(ledger, 50, 1)
+    assert (refusal.period, refusal.is_held) == (Period.DAY, False)
 
 
 def test_of_several_full_windows_the_last_to_end_is_named(ledger: Ledger) -> None:

@@ -16,7 +16,9 @@ REQUEST = asking()
 def pages(fleet, *, phase="running", error: str | None = None, admin=False) -> StatusPages:
     rows = [{"id": "acme"}]
     condition = Condition(phase, 3, error)
-    return StatusPages(fleet, fleet._metrics, lambda: condition, lambda: rows, lambda _: admin)
+    return StatusPages(
+        fleet, fleet._metrics, lambda: condition, lambda: rows, lambda _: admin, instance="me"
+    )
 
 
 def read(page) -> tuple[int, dict]:

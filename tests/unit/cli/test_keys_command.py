@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +97,33 @@ def test_an_organization_that_the_file_does_not_know_is_warned_of(run: Run) -> N
     result = run("keys", "create", "--org", "acmee")
     assert result.exit_code == 0
     assert "did you mean acme?" in result.stderr
+
+
+@pytest.mark.parametrize("scope", ["gpt-4o", "m", "org/m,m"])
+def test_a_scope_that_is_no_full_name_is_warned_of(run: Run, folder: Path, scope: str) -> None:
+    with (folder / "backends.yaml").open("a") as config:
+        config.write("aliases: {gpt-4o: org/m}\n")
+    result = run("keys", "create", "--org", "acme", "--models", scope)
+    assert result.exit_code == 0
+    assert "no full name, so it lets nothing in; write org/m" in result.stderr
+
+
+@pytest.mark.parametrize("scope", ["*", "org/m", "org/*", "later/model"])
+def test_a_scope_of_full_names_is_not_warned_of(run: Run, scope: str) -> None:
+    assert "full name" not in run("keys", "create", "--org", "acme", "--models", scope).stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_key_that_cannot_be_printed_is_told_by_its_id(folder: Path) -> None:
+    command = [sys.executable, "-m", "router", "keys", "create", "--org", "acme"]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=folder, check=False
+        )
+    assert ended.returncode == 1
+    assert "router keys revoke acme-2" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "Exception ignored" not in ended.stderr
 
 
 def test_a_database_that_is_begun_is_warned_of_once(run: Run) -> None:

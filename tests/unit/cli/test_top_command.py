@@ -54,7 +54,7 @@ class Router:
             for name, count in self.requests.items()
         ]
         page = {"services": rows, "healthy_services": 2, "uptime_s": 5.0}
-        if key is not None:
+        if key == f"Bearer {KEY}":
             limits = dict.fromkeys(("daily_tokens", "monthly_tokens", "daily_requests"))
             counts = dict.fromkeys(("tokens_today", "tokens_month", "requests_today"), 1)
             page["organizations"] = [{"id": "acme", **counts, "limits": limits}]
@@ -158,6 +158,10 @@ def test_a_wrong_key_is_status_1_and_is_not_repeated(run, url, router):
     ended = run("--url", url, ROUTER_ADMIN_KEY="wrong-key")
     assert ended.exit_code == 1
     assert "wrong-key" not in ended.stderr + ended.stdout
+
+
+def test_a_wrong_key_is_told_where_the_router_asks_for_none(run, url):
+    assert "not this router's admin key" in run("--url", url, ROUTER_ADMIN_KEY="wrong-key").stdout
 
 
 def test_no_router_is_status_1_and_one_sentence(run):

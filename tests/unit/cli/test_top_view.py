@@ -7,9 +7,10 @@ import io
 import pytest
 from rich.console import Console
 
+from router.cli.top_columns import COLUMNS, TITLES, printable
 from router.cli.top_keys import keys_of
 from router.cli.top_source import Picture, picture
-from router.cli.top_view import COLUMNS, TITLES, View, in_order, pressed, printable, render
+from router.cli.top_view import View, in_order, pressed, render
 
 PLAIN = View()
 PLACE = {title: place for place, title in enumerate(TITLES)}
@@ -24,15 +25,15 @@ def row(name: str, **more) -> dict:
     }  # fmt: skip
 
 
-def shown(*rows: dict, view: View = PLAIN, height: int | None = None, organizations=None) -> str:
-    """The screen as text, 200 columns wide."""
+def shown(
+    *rows: dict, view: View = PLAIN, height: int | None = None, organizations=None, width: int = 200
+) -> str:
+    """The screen as text."""
     out = io.StringIO()
-    console = Console(file=out, width=200, height=height or 100, color_system=None)
-    console.print(
-        render(
-            Picture(rows, organizations, 1, 3725.0), view, url="http://router:8000", height=height
-        )
-    )
+    console = Console(file=out, width=width, height=height or 100, color_system=None)
+    told = Picture(rows, organizations, 1, 3725.0)
+    url = "http://router:8000"
+    console.print(render(told, view, url=url, width=width, height=height))
     return out.getvalue()
 
 
@@ -134,6 +135,75 @@ def test_organizations_are_shown_with_their_limits():
     assert "acme" in screen
     assert "1,000  95%" in screen
     assert "no limit" in screen
+
+
+BUSY = row(
+    "text2sql-0", models=["Snowflake/Arctic-Text2SQL-R1-7B"], gpu="0", in_flight=12,
+    max_concurrency=64, queued=1234, ttft=12.345, response_time=123.456,
+    tokens_per_second=12345.6, request_count=1_234_567, error_count=12_345,
+    prompt_tokens=12_345_678_901, completion_tokens=1_234_567_890,
+)  # fmt: skip
+DOWN = row("chat-of-a-long-name-0", state="unhealthy", last_error="cannot connect: " + "why " * 50)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("column", COLUMNS, ids=lambda each: each.title)
+def test_nothing_that_is_shown_of_names_states_and_figures_is_cut(width, column):
+    screen = shown(BUSY, DOWN, view=View(PLACE[column.title]), width=width)
+    table = screen.splitlines()[1:]
+    assert all(len(line) <= width for line in table)
+    busy = next(line for line in table if "text2sql-0" in line)
+    assert "healthy" in busy
+    assert "…" not in busy.replace("R1-…", "")
+    assert any("chat-of-a-long-name-0 " in line and " unhealthy " in line for line in table)
+    assert column.title in table[0]
+
+
+def test_on_80_columns_the_least_important_are_left_out_and_the_error_gets_the_rest():
+    screen = shown(BUSY, DOWN, width=80)
+    for told in ("12/64", "1,234", "12,345.6", "cannot connect: why"):
+        assert told in screen
+    for title in ("prompt tok", "answer tok", "gpu", "time s"):
+        assert title not in screen
+
+
+def test_on_80_columns_the_model_is_shown_while_all_is_well():
+    screen = shown(row("chat-0", models=["Qwen/Qwen2.5-7B"]), row("chat-1"), width=80)
+    assert "Qwen2.5-7B" in screen
+    assert "in flight" in screen
+
+
+def test_on_120_columns_every_delay_is_shown():
+    screen = shown(row("chat-0"), row("chat-1"), width=120)
+    for title in ("gpu", "ttft s", "time s", "requests", "errors"):
+        assert title in screen
+
+
+def test_on_80_columns_figures_of_organizations_are_whole():
+    one = {
+        "id": "acme", "tokens_today": 9_500_000, "tokens_month": 123_456_789,
+        "requests_today": 98_765, "limits": {
+            "daily_tokens": 10_000_000, "monthly_tokens": 300_000_000, "daily_requests": 100_000,
+        },
+    }  # fmt: skip
+    screen = shown(row("a"), organizations=[one], width=80)
+    for told in ("acme", "9,500,000", "95%", "123,456,789", "41%", "98,765", "99%"):
+        assert told in screen
+    assert "…" not in screen
+
+
+def test_how_to_quit_is_told_on_80_columns():
+    assert "q quit" in shown(row("a"), width=80, height=24)
+
+
+def test_a_key_that_is_not_the_admin_key_is_told():
+    assert "not this router's admin key" in shown(row("a"), view=View(has_key=True))
+
+
+@pytest.mark.parametrize("organizations", [None, []])
+def test_without_a_key_or_with_the_right_one_no_key_is_spoken_of(organizations):
+    view = View(has_key=organizations is not None)
+    assert "admin key" not in shown(row("a"), view=view, organizations=organizations)
 
 
 def test_a_picture_that_is_old_says_so():

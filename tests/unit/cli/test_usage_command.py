@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import Result
 
-from router.ledger import day_of, month_of
+from router.cli.usage import table
+from router.ledger import Kind, Period, WindowUsage, day_of, month_of
 from router.storage import Database, StoredWindow, UsageTable
 
 Run = Callable[..., Result]
@@ -98,3 +101,17 @@ def test_the_database_is_where_the_state_folder_is(
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     options = ("--config", str(folder / "backends.yaml"), "--state-dir", str(folder))
     assert "12,700" in run("usage", *options).stdout
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_figures_are_whole_on_a_narrow_terminal(width: int) -> None:
+    end = day_of(0).end
+    window = WindowUsage(
+        Kind.TOKENS, Period.MONTH, 10_000_000_000, 9_123_456_789, 1_234_567, 875_308_644, end
+    )
+    name = "an-organization-of-a-rather-long-name"
+    out = io.StringIO()
+    Console(file=out, width=width).print(table({name: [window], "b": [window]}, width))
+    for figure in ("10,000,000,000", "9,123,456,789", "1,234,567", "875,308,644"):
+        assert out.getvalue().count(figure) == 2
+    assert "…" not in out.getvalue()

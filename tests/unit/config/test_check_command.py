@@ -58,6 +58,7 @@ def test_a_service_that_refuses_the_probe_exits_1(tmp_path: Path, unused_tcp_por
     result = run(tmp_path, text, "--probe")
     assert result.exit_code == 1
     assert "unreachable" in result.stdout
+    assert "ssl" not in result.stdout
 
 
 class Engine:
@@ -66,6 +67,7 @@ class Engine:
     def __init__(self) -> None:
         self.health = 200
         self.models = b'{"data": [{"id": "org/m"}]}'
+        self.models_status = 200
         self.silent = asyncio.Event()
         self.keys: list[str | None] = []
 
@@ -76,7 +78,7 @@ class Engine:
         if request.path == "/v1/models":
             if self.keys[-1] != "Bearer k":
                 return web.Response(status=401)
-            return web.Response(body=self.models)
+            return web.Response(status=self.models_status, body=self.models)
         return web.Response(status=self.health)
 
 
@@ -119,7 +121,28 @@ async def test_a_probe_tells_a_missing_key_and_a_wrong_one(url: str) -> None:
 async def test_a_probe_tells_models_that_are_configured_but_not_served(url: str) -> None:
     spec = ServiceSpec("a", url, "yaml", models=("org/m", "org/n"), api_key="k")
     (probe,) = await probe_services((spec,), 10)
-    assert probe.detail == "configured, but not served: org/n"
+    assert probe.detail == "does not serve org/n; it lists: org/m"
+
+
+async def test_a_model_that_is_configured_but_not_served_is_status_1(
+    tmp_path: Path, url: str
+) -> None:
+    text = f"services: [{{{{name: a, url: '{url}', models: [{{}}], api_key: k}}}}]"
+    right = await asyncio.to_thread(run, tmp_path, text.format("org/m"), "--probe")
+    typo = await asyncio.to_thread(run, tmp_path, text.format("org/n"), "--probe")
+    assert (right.exit_code, typo.exit_code) == (0, 1)
+
+
+async def test_an_engine_without_a_list_is_healthy_where_models_are_configured(
+    engine: Engine, url: str
+) -> None:
+    engine.models_status = 404
+    specs = (
+        ServiceSpec("a", url, "yaml", models=("org/m",), api_key="k"),
+        ServiceSpec("b", url, "yaml", api_key="k"),
+    )
+    probes = await probe_services(specs, 10)
+    assert [probe.state for probe in probes] == ["healthy", "unhealthy"]
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"data": 1}', b"[" * 100_000])

@@ -101,6 +101,25 @@ def test_a_route_names_a_model_or_an_alias() -> None:
     ]
 
 
+def keys(*models: str) -> list[dict[str, Any]]:
+    return [{"id": "acme", "keys": [{"id": "k", "models": list(models)}]}]
+
+
+def test_a_scope_holds_full_names() -> None:
+    scoped = keys("org/big", "org/*", "*", "fast", "small", "later")
+    assert told(services=ALL, aliases={"fast": "org/big"}, organizations=scoped) == [
+        ("organizations.0.keys.0.models.3", "a key's models are full names; write org/big"),
+        ("organizations.0.keys.0.models.4", "a key's models are full names; write org/small"),
+    ]
+
+
+def test_where_models_are_learnt_a_short_name_may_be_a_full_one() -> None:
+    services = [*ALL, {"name": "b"}]
+    assert told(services=services, aliases={"fast": "x"}, organizations=keys("small", "fast")) == [
+        ("organizations.0.keys.0.models.1", "a key's models are full names; write x")
+    ]
+
+
 @pytest.mark.parametrize("discovery", [None, {}, {"docker": {"enabled": False}}, {"files": None}])
 def test_without_discovery_there_must_be_services(discovery: object) -> None:
     assert [at for at, _ in told(services=[], discovery=discovery)] == ["services"]

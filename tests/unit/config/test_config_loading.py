@@ -76,10 +76,36 @@ def test_all_problems_come_at_once_each_with_file_line_key_and_remedy(refused: R
         "backends.yaml:6: services[0].url: not an http or https URL; write http://host:port",
         "backends.yaml:7: services[1].name: a second 'chat'; give each its own name",
         (
-            "backends.yaml:8: routing.policy: must be one of 'round_robin', 'least_load', "
-            "'prefix_cache' or 'consistent_hash' (it is 'fastest')"
+            "backends.yaml:8: routing.policy: must be one of 'least_load' or 'round_robin'"
+            " (it is 'fastest')"
         ),
     ]
+
+
+@pytest.mark.parametrize("policy", ["prefix_cache", "consistent_hash"])
+def test_a_policy_that_is_not_there_yet_is_told_with_the_other_problems(
+    refused: Refused, policy: str
+) -> None:
+    assert refused(f"server: {{port: -1}}\nservices: []\nrouting:\n  policy: {policy}\n") == [
+        "backends.yaml:1: server.port: must be at least 0 (it is -1)",
+        (
+            "backends.yaml:2: services: there are none and discovery is off; write at least one"
+            " with name and url, or discovery.docker.enabled: true, or discovery.files"
+        ),
+        (
+            f"backends.yaml:4: routing.policy: {policy} is not available in this release;"
+            " write least_load or round_robin"
+        ),
+    ]
+
+
+@pytest.mark.parametrize("number", ["1_000", "1,000", "'1 000'"])
+def test_a_number_with_signs_between_its_digits_is_told_how_to_write_it(
+    refused: Refused, number: str
+) -> None:
+    text = f"services:\n  - name: a\n    url: http://a\n    max_concurrency: {number}\n"
+    (problem,) = refused(text)
+    assert problem.endswith("must be a number without signs between its digits; write 1000")
 
 
 def test_a_missing_key_is_told_at_the_line_of_what_lacks_it(refused: Refused) -> None:
@@ -182,7 +208,7 @@ def test_a_boolean_is_true_or_false_alone(refused: Refused, value: str) -> None:
     assert "must be true or false, without quotes" in problems[0]
 
 
-@pytest.mark.parametrize("value", ["22:22", "0o100", "010", "0x10", "1_000", "8000.0", "true"])
+@pytest.mark.parametrize("value", ["22:22", "0o100", "010", "0x10", "8000.0", "true"])
 def test_a_whole_number_is_decimal_digits_alone(refused: Refused, value: str) -> None:
     problems = refused(f"{SERVICE}server: {{port: {value}}}\n")
     assert len(problems) == 1

@@ -73,3 +73,10 @@ def test_containers_and_what_is_wrong_with_them_are_printed(tmp_path, monkeypatc
     assert result.exit_code == 1
     assert "chat-9" in result.stdout
     assert "container bad-one: router.port: must be a whole number" in result.stderr
+
+
+def test_a_file_with_another_ending_of_yaml_is_warned_of(tmp_path, folder):
+    (folder / "a.yml").write_text("- {name: chat-7, url: 'http://chat:8000'}\n")
+    result = run(tmp_path, "discovery: {files: services.d}\n")
+    assert result.exit_code == 0
+    assert "a.yml is not read: name it a.yaml" in result.stderr

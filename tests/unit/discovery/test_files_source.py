@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from router.discovery.files_source import FilesPlan, FilesSource, Folder, merge, read_folder
 from router.events import EventLog
@@ -287,3 +288,23 @@ async def test_a_name_that_the_configuration_takes_is_given_up_at_once(folder):
         await world.until_names("a", "b")
         world.source.configure(FilesPlan(folder, taken=frozenset({"a"})))
         assert world.times[-1] == ["b"]
+
+
+def test_a_file_with_another_ending_of_yaml_is_known_as_misnamed(folder):
+    write(folder, "a.yaml", "a")
+    for name in ("b.yml", "c.YAML", ".hidden.yml", "d.txt"):
+        write(folder, name, "x")
+    found = read_folder(folder, Folder())
+    assert names(found) == ["a"]
+    assert {path.name for path in found.misnamed} == {"b.yml", "c.YAML"}
+    assert f"{folder / 'b.yml'} is not read: name it b.yaml" in found.warnings
+
+
+async def test_a_misnamed_file_is_warned_of_once(folder):
+    path = write(folder, "b.yml", "b")
+    with capture_logs() as lines:
+        async with following(folder) as world:
+            write(folder, "a.yaml", "a")
+            await world.until_names("a")
+    (told,) = [line for line in lines if line["event"] == "services_file_ignored"]
+    assert (told["file"], told["log_level"]) == (str(path), "warning")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from structlog.testing import capture_logs
 
 from router.config.settings import EjectionSettings
 from router.errors import NoHealthyBackend, Overloaded
@@ -382,3 +385,27 @@ def test_to_sleep_is_no_fault(clock):
     fleet, a, _ = pair()
     fleet.set_load(a, EngineLoad(awake=False), 30)
     assert left_after(a) == []
+
+
+# -- models that differ ------------------------------------------------------------------------
+
+DIFFERS = replace(HEALTHY, mismatch="does not serve m; it lists: n")
+
+
+def test_models_that_differ_are_told_once_and_are_the_last_error():
+    fleet = build(spec("a"), healthy=False)
+    service = named(fleet, "a")
+    with capture_logs() as lines:
+        for health in (DIFFERS, DIFFERS, replace(UNHEALTHY, mismatch=DIFFERS.mismatch), DIFFERS):
+            fleet.set_health(service, health)
+    assert sum(line["event"] == "models_differ" for line in lines) == 1
+    assert service.is_healthy
+    assert service.last_error == DIFFERS.mismatch
+
+
+def test_models_that_fit_again_are_no_error():
+    fleet = build(spec("a"))
+    service = named(fleet, "a")
+    fleet.set_health(service, DIFFERS)
+    fleet.set_health(service, HEALTHY)
+    assert service.last_error is None

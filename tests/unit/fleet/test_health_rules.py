@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.fleet.health import Observation, next_delay, next_health
+from router.fleet.health import Absence, Observation, next_absence, next_delay, next_health
 from router.fleet.service import Health
 from router.model import ServiceState
 
@@ -12,7 +12,8 @@ OK = Observation(True)
 STARTING = Observation(False, starting=True, error="cannot connect")
 BUSY = Observation(False, busy=True, error="late")
 BAD = Observation(False, error="answered 500")
-SEEN = {"ok": OK, "starting": STARTING, "busy": BUSY, "bad": BAD}
+WRONG = Observation(False, misconfigured=True, error="TLS fails")
+SEEN = {"ok": OK, "starting": STARTING, "busy": BUSY, "bad": BAD, "wrong": WRONG}
 
 
 def after(*seen: str, unhealthy_after: int = 3, healthy_after: int = 1) -> Health:
@@ -47,6 +48,11 @@ def after(*seen: str, unhealthy_after: int = 3, healthy_after: int = 1) -> Healt
         (["ok", "bad", "busy", "bad", "busy", "bad"], "unhealthy"),
         (["ok", "bad", "bad", "bad", "busy"], "unhealthy"),
         (["busy"] * 9, "loading"),
+        (["wrong"], "unhealthy"),
+        (["starting", "wrong"], "unhealthy"),
+        (["wrong", "ok"], "healthy"),
+        (["ok", "wrong"], "healthy"),
+        (["ok", "wrong", "wrong", "wrong"], "unhealthy"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else value,
 )
@@ -89,3 +95,29 @@ def test_probes_come_sooner_while_the_state_is_not_settled(health, delay):
 @pytest.mark.parametrize("health", [Health(), Health(ServiceState.HEALTHY, failures=1)])
 def test_no_probe_comes_later_than_the_interval(health):
     assert next_delay(health, interval_s=0.5) == 0.5
+
+
+def absence_after(*seen: tuple[float, Observation]) -> Absence:
+    absence = Absence()
+    for now, what in seen:
+        absence = next_absence(absence, what, now)
+    return absence
+
+
+def test_an_absence_is_long_after_half_a_minute():
+    assert not absence_after((100, STARTING), (129, STARTING)).is_long
+    assert absence_after((100, STARTING), (130, STARTING)).is_long
+
+
+@pytest.mark.parametrize("between", [OK, BAD])
+def test_an_absence_begins_anew_after_anything_else(between):
+    assert not absence_after((100, STARTING), (129, between), (131, STARTING)).is_long
+
+
+def test_a_mismatch_is_known_until_another_list_is_seen():
+    differs = Observation(True, mismatch="does not serve x")
+    health = Health()
+    for seen in (differs, BAD, STARTING, BUSY):
+        health = next_health(health, seen, unhealthy_after=3, healthy_after=1)
+        assert health.mismatch == "does not serve x"
+    assert next_health(health, OK, unhealthy_after=3, healthy_after=1).mismatch is None

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import asynccontextmanager
+from itertools import count
+from time import monotonic
 
 import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
+from aiohttp.client_reqrep import ConnectionKey
+from structlog.testing import capture_logs
 
 from router.config.settings import HealthSettings
-from router.fleet.prober import Prober, parse_cards, probe
+from router.fleet.model_list import parse_cards
+from router.fleet.prober import Prober, fault_of, probe
 from unit.fleet.fleet_fakes import build, named, spec
 
 ROW = {"id": "m", "object": "model", "max_model_len": 512, "owned_by": "vllm"}
@@ -29,6 +34,7 @@ class Engine:
         self.probed = asyncio.Condition()
         self.wait: asyncio.Event | None = None
         self.url = ""
+        self.instance = ""
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         async with self.probed:
@@ -37,7 +43,7 @@ class Engine:
         if self.wait is not None:
             await self.wait.wait()
         if request.path != "/v1/models":
-            return web.Response(status=self.health)
+            return web.Response(status=self.health, headers={"x-router-instance": self.instance})
         body = self.models if isinstance(self.models, bytes) else msgspec.json.encode(self.models)
         return web.Response(status=self.models_status, body=body)
 
@@ -118,6 +124,33 @@ async def test_a_refused_connection_is_starting(engine):
     assert "cannot connect" in observation.error
 
 
+async def test_an_engine_that_speaks_no_tls_is_misconfigured_and_not_starting(engine):
+    engine.url = engine.url.replace("http:", "https:")
+    observation = await seen(service_of(engine))
+    assert (observation.ok, observation.starting) == (False, False)
+    assert observation.misconfigured
+    assert observation.error.startswith("TLS fails: ")
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [(OSError(111, "refused"), "refused"), (OSError("two of them"), "two of them")],
+)
+def test_why_there_is_no_connection_is_told_without_the_clients_own_words_on_tls(fault, told):
+    key = ConnectionKey("engine", 8000, False, True, None, None, None)
+    assert fault_of(aiohttp.ClientConnectorError(key, fault)) == told
+
+
+async def test_the_router_itself_is_no_engine(engine):
+    engine.instance = "me"
+    async with aiohttp.ClientSession() as session:
+        own = await probe(session, service_of(engine), timeout_s=5, instance="me")
+        other = await probe(session, service_of(engine), timeout_s=5, instance="another")
+    assert (own.ok, own.misconfigured) == (False, True)
+    assert "this router itself" in own.error
+    assert other.ok
+
+
 async def test_an_engine_that_says_nothing_is_a_failure(engine):
     engine.wait = asyncio.Event()
     observation = await seen(service_of(engine), timeout_s=0.05)
@@ -135,26 +168,63 @@ async def test_a_wrong_key_is_a_failure_that_says_where_to_look(engine, status):
     assert "wrong" not in observation.error
 
 
-UNUSABLE_LISTS = {
+NO_LISTS = {
     "not-json": b"<html>",
+    "nothing": b"",
     "no-list": {"models": []},
-    "empty": {"data": []},
     "row-without-id": {"data": [{"name": "m"}]},
     "too-long": b'{"data":[' + b" " * (4 * 2**20) + b"]}",
 }
 
 
-@pytest.mark.parametrize("models", UNUSABLE_LISTS.values(), ids=UNUSABLE_LISTS)
-async def test_without_a_usable_list_a_service_needs_configured_models(engine, models):
+@pytest.mark.parametrize("models", NO_LISTS.values(), ids=NO_LISTS)
+@pytest.mark.parametrize("configured", [None, ("m",)], ids=["asked", "configured"])
+async def test_an_answer_that_is_no_list_of_models_is_a_failure(engine, models, configured):
     engine.models = models
-    assert (await seen(service_of(engine, ("m",)))).ok
-    unlisted = await seen(service_of(engine))
-    assert not unlisted.ok
-    assert "`models`" in unlisted.error
+    observation = await seen(service_of(engine, configured))
+    assert not observation.ok
+    assert "no list of models" in observation.error
 
 
-async def test_an_engine_without_a_list_is_ok_where_models_are_configured(engine):
-    engine.models_status = 404
+@pytest.mark.parametrize("status", [302, 500, 503])
+async def test_a_list_that_is_not_given_is_a_failure_where_models_are_configured_too(
+    engine, status
+):
+    engine.models_status = status
+    observation = await seen(service_of(engine, ("m",)))
+    assert not observation.ok
+    assert str(status) in observation.error
+
+
+async def test_an_engine_that_lists_nothing_needs_configured_models(engine):
+    engine.models = {"data": []}
+    observation = await seen(service_of(engine))
+    assert not observation.ok
+    assert "`models`" in observation.error
+
+
+async def test_a_configured_model_that_is_not_listed_is_told_and_no_failure(engine):
+    observation = await seen(service_of(engine, ("m", "org/typo")))
+    assert observation.ok
+    assert observation.mismatch == "does not serve org/typo; it lists: m"
+
+
+@pytest.mark.parametrize("models", [None, ("m",)])
+async def test_models_that_are_all_listed_are_no_mismatch(engine, models):
+    engine.models = {"data": [ROW, {"id": "adapter", "parent": "m"}]}
+    assert (await seen(service_of(engine, models))).mismatch is None
+
+
+async def test_what_an_engine_lists_is_told_within_bounds(engine):
+    engine.models = {"data": [{"id": "x" * 10_000 + str(place)} for place in range(100)]}
+    mismatch = (await seen(service_of(engine, ("m",)))).mismatch
+    assert mismatch.endswith("and 95 more")
+    assert len(mismatch) < 1000
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_an_engine_without_a_list_is_ok_where_models_are_configured(engine, status):
+    engine.models_status = status
     observation = await seen(service_of(engine, ("m",)))
     assert observation.ok
     assert observation.cards is None
@@ -188,10 +258,10 @@ def test_what_is_no_model_list_is_said_so(body):
 
 
 @asynccontextmanager
-async def probing(fleet, **settings):
+async def probing(fleet, clock=monotonic, **settings):
     """A prober at work; by default its second probe is far away."""
     settings = {"interval_s": 3600, "timeout_s": 5} | settings
-    prober = Prober(fleet, lambda: HealthSettings(**settings))
+    prober = Prober(fleet, lambda: HealthSettings(**settings), clock=clock)
     await prober.start()
     try:
         yield prober
@@ -275,3 +345,30 @@ async def test_after_stop_nothing_is_probed(engine):
     prober.suspect(named(fleet, "a"))
     await asyncio.sleep(0)
     assert len(engine.asked) == before
+
+
+async def test_an_engine_that_is_away_for_long_is_told_once(engine):
+    engine.health = 503
+    fleet = build(spec("a", None, url=engine.url), healthy=False)
+    with capture_logs() as lines:
+        async with probing(fleet, clock=count(0, 20).__next__, interval_s=0.001):
+            await engine.asked_times(6)
+    (told,) = [line for line in lines if line["event"] == "service_absent"]
+    assert (told["service"], told["url"], told["log_level"]) == ("a", engine.url, "warning")
+    assert "503" in told["error"]
+
+
+async def test_an_engine_that_went_away_again_is_told_again(engine):
+    engine.health = 503
+    fleet = build(spec("a", None, url=engine.url), healthy=False)
+    with capture_logs() as lines:
+
+        def told() -> int:
+            return sum(line["event"] == "service_absent" for line in lines)
+
+        async with probing(fleet, clock=count(0, 20).__next__, interval_s=0.001):
+            await until(lambda: told() == 1)
+            engine.health = 200
+            await until(lambda: named(fleet, "a").is_healthy)
+            engine.health = 503
+            await until(lambda: told() == 2)

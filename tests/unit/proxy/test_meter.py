@@ -147,6 +147,14 @@ async def test_the_refusal_tells_when_the_window_ends(house_of):
     assert 0 < caught.value.retry_after_s <= 86_400
 
 
+async def test_what_running_requests_hold_is_not_called_used_up(house_of):
+    house = house_of(600)
+    await house.chat(max_tokens=150)
+    with pytest.raises(InsufficientQuota, match="held by running requests: 0 used") as caught:
+        await house.chat(max_tokens=150)
+    assert caught.value.retry_after_s == 5
+
+
 # -- headers -----------------------------------------------------------------------------------
 
 

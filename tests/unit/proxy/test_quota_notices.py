@@ -11,6 +11,9 @@ from router.proxy.quota_notices import QuotaNotices
 USED_UP = InsufficientQuota("The quota of 100 tokens a day is used up: 3 needed for this one.")
 
 
+HELD = InsufficientQuota("The quota of 100 tokens a day is held by running requests: 3 needed.")
+
+
 class House:
     def __init__(self) -> None:
         self.now = 0.0
@@ -47,6 +50,14 @@ def test_each_organization_is_told_by_itself(house):
     house.notices.note("acme", USED_UP)
     house.notices.note("globex", USED_UP)
     assert house.told() == ["acme", "globex"]
+
+
+def test_a_quota_that_is_held_does_not_hide_that_it_is_used_up(house):
+    for _ in range(10):
+        house.notices.note("acme", HELD)
+        house.notices.note("acme", USED_UP)
+    told = [event.text for event in house.events.since(0)]
+    assert [text.rpartition(" is ")[2] for text in told] == ["held by running requests", "used up"]
 
 
 def test_other_refusals_are_no_news(house):

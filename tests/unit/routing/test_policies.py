@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import dataclass
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.config.fields import Policy
 from router.routing import POLICIES
 from router.routing.policies import least_load, round_robin
 
@@ -112,3 +114,8 @@ def test_the_table_cannot_be_changed():
 def test_the_table_has_the_policies_by_their_names_in_the_configuration():
     assert POLICIES["round_robin"] is round_robin
     assert POLICIES["least_load"] is least_load
+
+
+def test_the_configuration_takes_those_that_there_are():
+    literal, _ = get_args(Policy)
+    assert set(get_args(literal)) == set(POLICIES)
