@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
+import weakref
 
+import httptools
 import pytest
 
 from router.errors import BadRequest, InvalidApiKey
@@ -266,10 +269,51 @@ def test_a_request_that_waited_is_refused_where_its_key_has_gone_meanwhile():
     assert [answer.status for answer in client.got()] == [200, 401, 401]
 
 
-def test_very_many_upgrades_in_one_read_are_all_declined_and_answered():
-    client = Client()
-    upgrade = b"GET /x HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
-    assert [answer.status for answer in client.ask(upgrade * 900)] == [200] * 900
+UPGRADE = head(b"connection: upgrade", b"upgrade: h2c", start=b"GET /x HTTP/1.1")
+
+
+def test_very_many_upgrades_in_one_read_are_all_declined_and_answered(client):
+    assert [answer.status for answer in client.ask(UPGRADE * 900)] == [200] * 900
+
+
+def test_what_follows_an_upgrade_in_a_read_is_not_read_over_and_over(client, monkeypatch):
+    fed = []
+
+    class Parser(httptools.HttpRequestParser):
+        def feed_data(self, data) -> None:
+            fed.append(len(data))
+            super().feed_data(data)
+
+    monkeypatch.setattr(httptools, "HttpRequestParser", Parser)
+    client.connect()
+    client.ask(UPGRADE * 900)
+    assert sum(fed) < 20 * 900 * len(UPGRADE)
+
+
+def test_requests_of_all_kinds_in_one_large_read_are_answered_in_order(client):
+    body = b"x" * 100_000
+    large = head(b"content-length: %d" % len(body)) + body
+    pieces = head(b"transfer-encoding: chunked") + b"4000\r\n%b\r\n0\r\n\r\n" % body[:0x4000]
+    upgrade = head(b"connection: upgrade", b"upgrade: h2c", b"content-length: 20000") + body[:20000]
+    answers = client.ask(GET * 300 + large + POST + pieces + upgrade + GET * 900 + large)
+    sizes = [len(answer.body) - len("/x ") for answer in answers]
+    assert sizes == [0] * 300 + [100_000, 5, 0x4000, 20_000] + [0] * 900 + [100_000]
+
+
+def test_of_very_many_requests_in_one_read_few_are_kept_as_requests(waiting):
+    waiting.send(get("/first") + GET * 9000)
+    assert len(waiting.handler.heads) < 400
+
+
+def test_a_refused_request_does_not_wait_for_the_garbage_collector(client):
+    client.handler.refusal = lambda _: InvalidApiKey("no")
+    gc.disable()
+    try:
+        client.ask(GET)
+        exchange = weakref.ref(client.handler.heads.pop())
+        assert exchange() is None
+    finally:
+        gc.enable()
 
 
 def test_whose_client_leaves_is_told_also_of_requests_that_waited():
