@@ -226,6 +226,7 @@ class ClientConnection(asyncio.Protocol):
         """
         exchange = self._reader.drop()
         self.lingers = True
+        self._idle = False
         self._ahead.clear()
         if self._reader.whole or self._current is not None:
             self._last = exchange, error
