@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from router.access.keyring import Badge
-from router.errors import RequestTimeout, RouterError
+from router.errors import Draining, RequestTimeout, RouterError
 from router.limits.address import parse
 from router.limits.rate import key_of
 from router.openai.paths import Dialect
@@ -64,6 +64,12 @@ class ClientConnection(asyncio.Protocol):
     def __repr__(self) -> str:
         state = "closed" if self.transport is None else "busy" if self._current else "idle"
         return f"<ClientConnection {self.peer} {state}>"
+
+    @property
+    def owes(self) -> bool:
+        """Whether a request is let in, by its head or whole, and waits for its turn."""
+        reader = self._reader
+        return bool(reader.whole) or reader.incoming is not None or self._last is not None
 
     # -- what the transport tells --------------------------------------------------------------
 
@@ -267,6 +273,8 @@ class ClientConnection(asyncio.Protocol):
                 self.refuse(RequestTimeout("The request's head did not arrive in time."))
 
     def close(self) -> None:
-        """Close, after what is written has gone."""
+        """Close, after what is written has gone, for the router ends."""
+        if self._current is None and self._reader.incoming is not None:
+            self.refuse(Draining("The router is shutting down.", retry_after_s=1))
         if self.transport is not None:
             self.transport.close()

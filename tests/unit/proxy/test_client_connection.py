@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import inspect
 import weakref
@@ -129,6 +130,46 @@ async def test_drained_when_the_last_answer_is_given(waiting):
     await drained
 
 
+async def still_drains(client: Client) -> bool:
+    """Whether somebody is waited for; the sweep has looked."""
+    drained = asyncio.ensure_future(client.downstream.drained())
+    await asyncio.sleep(0)
+    client.check(0)
+    await asyncio.sleep(0)
+    return drained.cancel()
+
+
+async def test_a_drain_waits_for_the_body_of_a_head_that_was_taken(client):
+    client.send(BODY_TO_COME, b"hello")
+    assert await still_drains(client)
+    client.ask(b"more")
+    assert not await still_drains(client)
+
+
+async def test_a_drain_waits_for_requests_that_wait_for_their_turn(waiting):
+    waiting.send(GET * 2)
+    echo(waiting.handler.requests[0])
+    assert await still_drains(waiting)
+    waiting.wait()
+    echo(waiting.handler.requests[1])
+    assert not await still_drains(waiting)
+
+
+@pytest.mark.parametrize("sent", [b"", GET[:9], GET, BODY_TO_COME + b"x" * 10])
+async def test_a_drain_waits_for_nobody_whose_head_was_not_taken_or_is_answered(client, sent):
+    client.ask(sent)
+    assert not await still_drains(client)
+
+
+async def test_a_drain_ends_when_whom_it_waits_for_leaves(client):
+    client.send(BODY_TO_COME)
+    drained = asyncio.ensure_future(client.downstream.drained())
+    await asyncio.sleep(0)
+    client.leave()
+    client.check(0)
+    await drained
+
+
 @pytest.mark.parametrize("version", [b"1.1", b"1.0"])
 def test_a_client_that_says_close_is_closed_after_its_answer(client, version):
     (answer,) = client.ask(head(b"connection: close", start=b"GET /x HTTP/" + version))
@@ -170,6 +211,14 @@ def test_closing_the_front_closes_every_connection(client):
     client.connect()
     client.downstream.close()
     assert first.closed
+    assert client.transport.closed
+
+
+def test_whose_body_is_still_coming_when_the_front_closes_is_told_why(client):
+    client.send(BODY_TO_COME, b"hello")
+    client.downstream.close()
+    (answer,) = client.got()
+    assert (answer.status, b'"draining"' in answer.body) == (503, True)
     assert client.transport.closed
 
 
