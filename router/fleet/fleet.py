@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from time import monotonic
 
 from router.config.settings import EjectionSettings
+from router.errors import RouterError
 from router.fleet.breaker import (
     CLOSED,
     after_failure,
@@ -312,6 +313,10 @@ class Fleet:
             RouterError: nothing is left that could serve the model.
         """
         return await self._queues.wait(model, ticket, max_queue)
+
+    def refuse_waiting(self, why: Callable[[], RouterError]) -> None:
+        """End every wait for a slot with an error made by `why`."""
+        self._queues.refuse_all(why)
 
     def give_back(self, service: Service, *, untold_trial: bool) -> None:
         """Take a slot back; for leases alone."""

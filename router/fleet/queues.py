@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from time import monotonic
@@ -66,6 +67,14 @@ class Queues:
             for ticket in room.late(now):
                 room.leave(ticket)
                 _fail(ticket, self.overloaded(model, "It waited too long for a slot."))
+            self._close_empty(model)
+
+    def refuse_all(self, why: Callable[[], RouterError]) -> None:
+        """End every wait with an error made by `why`."""
+        for model, room in tuple(self.rooms.items()):
+            for ticket in room.late(math.inf):
+                room.leave(ticket)
+                _fail(ticket, why())
             self._close_empty(model)
 
     def overloaded(self, model: str, why: str) -> Overloaded:

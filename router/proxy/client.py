@@ -37,6 +37,7 @@ class ClientExchange:
         keep: the connection takes another request after this one.
         old: HTTP/1.0.
         due: monotonic time by which its body is to be there.
+        size: bytes of its body, as long as they are counted.
         refusal: the answer, where the head alone was reason enough.
         entry: the inference path that is asked for, once that is known.
         identity: who asks, once that is known.
@@ -48,6 +49,7 @@ class ClientExchange:
     keep = True
     old = False
     due = 0.0
+    size = 0
     begun = False
     refusal: RouterError | None = None
     entry: Entry | None = None
@@ -58,7 +60,6 @@ class ClientExchange:
     flow: Flow | None = None
     journey: Journey | None = None
     _body: bytes | bytearray = b""
-    _size = 0
     _chunked = False
     _task: asyncio.Task[None] | None = None
 
@@ -85,10 +86,10 @@ class ClientExchange:
         """Take a piece of the body; gives the answer where this or all bodies become too large."""
         count = len(data)
         downstream = self._downstream
-        self._size += count
+        self.size += count
         downstream.body_bytes += count
         limits = downstream.settings()
-        if self._size > limits.max_body_bytes:
+        if self.size > limits.max_body_bytes:
             self._drop()
             return RequestTooLarge(f"The request's body is over {limits.max_body_mb} MiB.")
         if downstream.body_bytes > limits.max_body_memory_bytes:
@@ -109,8 +110,8 @@ class ClientExchange:
 
     def let_go(self) -> None:
         """Count the body no longer: its request has ended."""
-        self._downstream.body_bytes -= self._size
-        self._size = 0
+        self._downstream.body_bytes -= self.size
+        self.size = 0
 
     @property
     def body(self) -> bytes:

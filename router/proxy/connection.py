@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from router.access.keyring import Badge
-from router.errors import RequestTimeout, RouterError
+from router.errors import Draining, RequestTimeout, RouterError
 from router.limits.address import parse
 from router.limits.rate import key_of
 from router.openai.paths import Dialect
@@ -34,14 +34,15 @@ class ClientConnection(asyncio.Protocol):
     Attributes:
         transport: to write to; None once the client is gone.
         badge: what it has shown of its key.
+        lingers: all is said; what the client still sends is not read.
         peer: the peer's address as text, empty on a Unix socket.
         peer_key: what the rate of that address is counted under.
         writing_paused: the client does not keep up.
     """
 
     __slots__ = (
-        "_ahead", "_current", "_downstream", "_due", "_idle", "_last", "_lingers", "_reader",
-        "_reading_paused", "badge", "peer", "peer_key", "transport", "writing_paused",
+        "_ahead", "_current", "_downstream", "_due", "_idle", "_last", "_reader",
+        "_reading_paused", "badge", "lingers", "peer", "peer_key", "transport", "writing_paused",
     )  # fmt: skip
 
     def __init__(self, downstream: Downstream) -> None:
@@ -51,7 +52,7 @@ class ClientConnection(asyncio.Protocol):
         self._ahead = bytearray()
         self._reading_paused = False
         self._last: tuple[ClientExchange | None, RouterError] | None = None
-        self._lingers = False
+        self.lingers = False
         self._idle = False
         self._due = 0.0
         self.writing_paused = False
@@ -63,6 +64,12 @@ class ClientConnection(asyncio.Protocol):
     def __repr__(self) -> str:
         state = "closed" if self.transport is None else "busy" if self._current else "idle"
         return f"<ClientConnection {self.peer} {state}>"
+
+    @property
+    def owes(self) -> bool:
+        """Whether a request is let in, by its head or whole, and waits for its turn."""
+        reader = self._reader
+        return bool(reader.whole) or reader.incoming is not None or self._last is not None
 
     # -- what the transport tells --------------------------------------------------------------
 
@@ -104,13 +111,15 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and have what is whole answered."""
-        if self._lingers:
+        if self.lingers:
             return
         if self._current is not None or self._ahead or self._reader.whole or self.writing_paused:
             self._keep_ahead(data)
         else:
             reader = self._reader
-            reader.read(data)
+            rest = reader.read(data)
+            if rest:
+                self._keep_ahead(rest)
             if reader.whole:
                 self._next()
             elif reader.incoming is not None:
@@ -167,7 +176,7 @@ class ClientConnection(asyncio.Protocol):
             self._idle = True  # what is written has as long to arrive as an idle client has
             self._due = 0.0
             self._reader.forget()
-            self._lingers = True
+            self.lingers = True
             transport.close()
         elif self._reader.whole or self._ahead or self._last is not None:
             # Not from within this answer's own callback: a client that sends many requests ahead
@@ -197,17 +206,22 @@ class ClientConnection(asyncio.Protocol):
                 if exchange.refusal is None:
                     self._downstream.handler.again(exchange)
             except RouterError as error:
-                exchange.refusal = error
+                exchange.refusal = error.with_traceback(None)  # else each would hold the other
             self._next()
         elif self._last is not None:
             self._say_last(*self._last)
-        elif self._ahead and not self._lingers:
+        elif self._ahead and not self.lingers:
             ahead, self._ahead = bytes(self._ahead), bytearray()
-            if self._reading_paused:
-                self._reading_paused = False
-                self.transport.resume_reading()
             self._await_more()
             self.data_received(ahead)
+            self._read_again()
+
+    def _read_again(self) -> None:
+        """Have more come in, unless too much is here."""
+        if self._reading_paused and len(self._ahead) <= _MAX_AHEAD_BYTES:
+            self._reading_paused = False
+            if self.transport is not None:
+                self.transport.resume_reading()
 
     # -- ends ----------------------------------------------------------------------------------
 
@@ -217,7 +231,8 @@ class ClientConnection(asyncio.Protocol):
         Whole requests that came before it are answered first.
         """
         exchange = self._reader.drop()
-        self._lingers = True
+        self.lingers = True
+        self._idle = False
         self._ahead.clear()
         if self._reader.whole or self._current is not None:
             self._last = exchange, error
@@ -250,7 +265,7 @@ class ClientConnection(asyncio.Protocol):
         if not self._due:
             self._due = now + _IDLE_S
         elif now > self._due:
-            if self._lingers or self._idle or self.writing_paused:
+            if self.lingers or self._idle or self.writing_paused:
                 self.transport.abort()
             elif self._reader.incoming is not None:
                 self.refuse(RequestTimeout("The request's body did not arrive in time."))
@@ -258,6 +273,8 @@ class ClientConnection(asyncio.Protocol):
                 self.refuse(RequestTimeout("The request's head did not arrive in time."))
 
     def close(self) -> None:
-        """Close, after what is written has gone."""
+        """Close, after what is written has gone, for the router ends."""
+        if self._current is None and self._reader.incoming is not None:
+            self.refuse(Draining("The router is shutting down.", retry_after_s=1))
         if self.transport is not None:
             self.transport.close()

@@ -89,14 +89,18 @@ class Downstream:
     def finished(self) -> None:
         """A request has been answered, or left."""
         self.active -= 1
-        if self._drained is not None and not self.active:
-            self._drained.set()
+        if self._drained is not None:
+            self._tell_drained(self._drained)
 
     async def drained(self) -> None:
-        """Wait until nothing is being answered."""
+        """Wait until nothing is being answered, nor will be of what was let in by its head."""
         self._drained = asyncio.Event()
-        if self.active:
-            await self._drained.wait()
+        self._tell_drained(self._drained)
+        await self._drained.wait()
+
+    def _tell_drained(self, drained: asyncio.Event) -> None:
+        if not self.active and not any(client.owes for client in self._clients):
+            drained.set()
 
     def opened(self, client: ClientConnection) -> None:
         """A connection is there."""
@@ -113,8 +117,10 @@ class Downstream:
         """End waits that have been too long; `now` in monotonic seconds."""
         for client in tuple(self._clients):
             client.check(now)
+        if self._drained is not None:  # a client that was waited for may have left
+            self._tell_drained(self._drained)
 
     def close(self) -> None:
-        """Close every connection, after what is written has gone."""
+        """Close every connection, after what is written has gone; who still sends is told why."""
         for client in tuple(self._clients):
             client.close()

@@ -44,6 +44,7 @@ class Forwarder:
         limits: see above.
         budget: how many calls may move.
         running: attempts under way; the sweep looks at them.
+        is_over: no engine is asked any more.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Forwarder:
         self.limits = limits
         self.budget = MoveBudget()
         self.running: set[Relay] = set()
+        self.is_over = False
         self._suspect = suspect
 
     def forward(self, exchange: Exchange, call: Call, refuse: Refuse) -> None:
@@ -90,7 +92,9 @@ class Forwarder:
                 relay.give_up(Disconnected("the service went down"))
 
     def shut_down(self) -> None:
-        """End everything that runs."""
+        """End everything that runs or waits for a slot, and ask no engine from now on."""
+        self.is_over = True
+        self.fleet.refuse_waiting(_draining)  # before a slot comes back and is given to them
         for relay in tuple(self.running):
             relay.shut_down()
 
@@ -148,6 +152,10 @@ class CallJourney:
 
     def _attempt(self, lease: Lease) -> None:
         """Send the call, over a connection that is there or a new one."""
+        if self._forwarder.is_over:
+            lease.release()
+            self._give_up(_draining())
+            return
         if self._failed is not None and not self._may_move(self._failed):
             lease.release()
             self._give_up(None)
@@ -222,7 +230,7 @@ class CallJourney:
             limit = self._call.limits.request_timeout_s
             self._give_up(GatewayTimeout(f"The engine sent nothing within {limit:g} s."))
         elif outcome is Outcome.SHUT_DOWN:
-            self._give_up(Draining("The router is shutting down.", retry_after_s=1))
+            self._give_up(_draining())
         else:
             self._settle(None)
 
@@ -270,3 +278,7 @@ class CallJourney:
             relay.abandon()
         self._settle(None)
         return relay is not None
+
+
+def _draining() -> Draining:
+    return Draining("The router is shutting down.", retry_after_s=1)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 _MAX_HEAD_BYTES = 64 * 1024
 _MAX_HEADERS = 128
+# Of one read: a request kept as an object takes some 40 times the bytes of the smallest that can be
+# sent, and one read may be of 256 KiB.
+_PIECE_BYTES = 8 * 1024
+_END_OF_HEAD = b"\r\n\r\n"
 _UPGRADE = frozenset({b"upgrade", b"http2-settings"})
 
 
@@ -31,8 +35,8 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_connection", "_downstream", "_head_left", "_headers", "_moved", "_parser", "_read",
-        "_target", "incoming", "whole",
+        "_connection", "_downstream", "_head_left", "_headers", "_moved", "_parser", "_target",
+        "incoming", "whole",
     )  # fmt: skip
 
     def __init__(self, connection: ClientConnection, downstream: Downstream) -> None:
@@ -43,7 +47,6 @@ class RequestReader:
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_left = _MAX_HEAD_BYTES
         self._moved = False
-        self._read = 0
         self.incoming: ClientExchange | None = None
         self.whole: deque[ClientExchange] = deque()
 
@@ -52,11 +55,21 @@ class RequestReader:
 
     # -- what the connection does --------------------------------------------------------------
 
-    def read(self, data: bytes) -> None:
-        """Take what came; a request that it made whole is in `whole`."""
-        rest: bytes | None = data
-        while rest is not None:  # not by recursion: one read may hold very many upgrades
-            rest = self._feed(rest)
+    def read(self, data: bytes) -> bytes:
+        """Take what came, but of much only some once a request is whole; gives the rest.
+
+        A request that it made whole is in `whole`.
+        """
+        size = len(data)
+        at = end = 0
+        while at < size and (at < _PIECE_BYTES or not self.whole):
+            if at == end:  # else it stopped at an upgrade
+                end = size if size <= _PIECE_BYTES else self._end_of_piece(data, at)
+            at = self._feed(data, at, end)
+        incoming = self.incoming
+        if incoming is not None and incoming.refusal is not None and at == size:
+            self._connection.refuse(incoming.refusal)
+        return data[at:]
 
     def drop(self) -> ClientExchange | None:
         """Let go of the request that is not whole, and give it back."""
@@ -73,37 +86,59 @@ class RequestReader:
 
     # -- what one read brought -----------------------------------------------------------------
 
-    def _feed(self, data: bytes) -> bytes | None:
-        """Have llhttp read; what it is to read next, where it stopped at an upgrade."""
+    def _end_of_piece(self, data: bytes, at: int) -> int:
+        """Where llhttp is to stop: the end of a head, so that what follows it can be judged.
+
+        Within a body of known length no other request can be, so that it comes in one piece.
+        """
+        count = _PIECE_BYTES
+        incoming = self.incoming
+        if incoming is None:
+            found = data.find(_END_OF_HEAD, at, at + count)
+            if found >= 0:
+                return found + len(_END_OF_HEAD)
+        elif incoming.refusal is None:
+            length = int(incoming.noted.get(b"content-length", b"0"))
+            count = max(count, length - incoming.size)
+        return min(len(data), at + count)
+
+    def _feed(self, data: bytes, at: int, end: int) -> int:
+        """Have llhttp read a piece; gives where to go on, the end of all where nothing is taken."""
         self._moved = False
-        self._read = len(data)
+        piece = data if end - at == len(data) else memoryview(data)[at:end]
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
-            rest = data[upgrade.args[0] :]
-            if not self._hand_over(rest):
-                return self._decline_upgrade(rest)
+            return self._go_on_from_upgrade(data, at + upgrade.args[0])
         except httptools.HttpParserCallbackError as error:
             self._connection.refuse(fault(error.__context__))
         except httptools.HttpParserError:
             self._connection.refuse(BadRequest("The request is not valid HTTP/1.1."))
         else:
-            self._check_progress(len(data))
-        return None
+            # What is neither body nor the end of a message is bounded: heads, trailers, extensions.
+            if self._moved:
+                self._head_left = _MAX_HEAD_BYTES
+                return at + len(piece)
+            self._head_left -= len(piece)
+            if self._head_left > 0:
+                return at + len(piece)
+            self._refuse_head()
+        return len(data)
 
-    def _check_progress(self, count: int) -> None:
-        """Bound what is neither body nor the end of a message: heads, trailers, extensions."""
+    def _refuse_head(self) -> None:
         incoming = self.incoming
-        if incoming is not None and incoming.refusal is not None:
-            self._connection.refuse(incoming.refusal)
-        elif self._moved:
-            self._head_left = _MAX_HEAD_BYTES
-        else:
-            self._head_left -= count
-            if self._head_left <= 0:
-                self._connection.refuse(BadRequest("The request's head is too large."))
+        refusal = incoming.refusal if incoming is not None else None
+        self._connection.refuse(refusal or BadRequest("The request's head is too large."))
 
-    def _hand_over(self, rest: bytes) -> bool:
+    def _go_on_from_upgrade(self, data: bytes, at: int) -> int:
+        """Have another protocol go on, or HTTP/1.1; gives what `_feed` gives."""
+        if not self._hand_over(data, at):
+            self._decline_upgrade()
+            if not self._connection.lingers:
+                return at
+        return len(data)
+
+    def _hand_over(self, data: bytes, at: int) -> bool:
         """Leave the connection to who speaks the other protocol; False where nobody does.
 
         What waits for its answer on the connection is in HTTP/1.1: then this goes on so, too.
@@ -124,19 +159,16 @@ class RequestReader:
             return True
         if upgrade is None:
             return False
-        upgrade(connection.hand_over(), rest)
+        upgrade(connection.hand_over(), data[at:])
         return True
 
-    def _decline_upgrade(self, rest: bytes) -> bytes | None:
-        """Go on in HTTP/1.1, as RFC 9110 section 7.8 allows: llhttp has left the body unread.
-
-        Gives what is to be read in its place; None where nothing is.
-        """
+    def _decline_upgrade(self) -> None:
+        """Go on in HTTP/1.1, as RFC 9110 section 7.8 allows: llhttp has left the body unread."""
         self.incoming = None
         method = self._parser.get_method()
         if method == b"CONNECT":
             self._connection.refuse(BadRequest("This is no tunnel: CONNECT is not taken."))
-            return None
+            return
         version = self._parser.get_http_version().encode()
         lines = b"".join(
             b"%b: %b\r\n" % (name, _without_upgrade(name, value))
@@ -145,7 +177,7 @@ class RequestReader:
         )
         head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._target, version, lines)
         self._parser = httptools.HttpRequestParser(self)
-        return head + rest
+        self._feed(head, 0, len(head))
 
     # -- what llhttp tells ---------------------------------------------------------------------
 
@@ -179,7 +211,7 @@ class RequestReader:
             self._check_head(exchange)
             self._downstream.handler.head(exchange)
         except RouterError as error:
-            exchange.refusal = error
+            exchange.refusal = error.with_traceback(None)  # else each would hold the other
             return
         if b"expect" in exchange.noted and not exchange.old and not self.whole:
             self._connection.ask_for_body()
@@ -191,8 +223,6 @@ class RequestReader:
         exchange.old = version == "1.0"
         if version not in {"1.1", "1.0"}:
             raise BadRequest(f"HTTP/{version} is not taken; use HTTP/1.1.")
-        if self._read > _MAX_HEAD_BYTES and self._head_size() > _MAX_HEAD_BYTES:
-            raise BadRequest("The request's head is too large.")
         if len(self._headers) > _MAX_HEADERS:
             raise BadRequest(f"The request has more than {_MAX_HEADERS} headers.")
         if (b"host" not in noted and not exchange.old) or b"," in noted.get(b"host", b""):
@@ -206,9 +236,6 @@ class RequestReader:
         length = noted.get(b"content-length")
         if length is not None and int(length) > limits.max_body_bytes:
             raise RequestTooLarge(f"The request's body is over {limits.max_body_mb} MiB.")
-
-    def _head_size(self) -> int:
-        return len(self._target) + sum(len(name) + len(value) for name, value in self._headers)
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""

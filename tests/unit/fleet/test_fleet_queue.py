@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from router.errors import ModelLoading, NoHealthyBackend, Overloaded, RouterError
+from router.errors import Draining, ModelLoading, NoHealthyBackend, Overloaded, RouterError
 from router.fleet.fleet import Fleet
 from router.fleet.lease import Lease
 from router.fleet.waiting import QUANTUM_TOKENS, Ticket
@@ -79,6 +79,17 @@ async def test_a_wait_ends_at_its_deadline():
         await late
     assert not other.done()
     assert fleet.queued == {"m": 1}
+
+
+async def test_every_wait_can_be_ended_before_a_slot_comes_back():
+    fleet, (lease,), tasks = await full(ticket(), ticket("other", priority=1))
+    fleet.refuse_waiting(lambda: Draining("at the end"))
+    assert fleet.queued == {}
+    lease.release()
+    for task in tasks:
+        with pytest.raises(Draining):
+            await task
+    assert fleet.services[0].in_flight == 0
 
 
 async def test_a_client_that_leaves_gives_up_its_place():

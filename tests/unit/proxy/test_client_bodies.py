@@ -129,6 +129,11 @@ def test_a_body_in_tiny_chunks_takes_not_many_times_its_size(client):
     assert held(client, chunked(*[b"ab"] * 8192), 16) < 4 * 2 * 8192 * 16
 
 
+def test_very_many_requests_in_one_read_take_not_many_times_their_size(waiting):
+    smallest = b"GET / HTTP/1.1\r\nhost:\r\n\r\n"
+    assert held(waiting, smallest * 10_000, 1) < 4 * 10_000 * len(smallest)
+
+
 @pytest.mark.parametrize("piece", [b"a" * 65536, b"a: b\r\n" * 10_000], ids=["line", "lines"])
 def test_trailers_are_bounded(client, piece):
     client.send(IN_CHUNKS + b"0\r\nx: y\r\n")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import inspect
+import weakref
 
+import httptools
 import pytest
 
 from router.errors import BadRequest, InvalidApiKey
@@ -126,6 +130,46 @@ async def test_drained_when_the_last_answer_is_given(waiting):
     await drained
 
 
+async def still_drains(client: Client) -> bool:
+    """Whether somebody is waited for; the sweep has looked."""
+    drained = asyncio.ensure_future(client.downstream.drained())
+    await asyncio.sleep(0)
+    client.check(0)
+    await asyncio.sleep(0)
+    return drained.cancel()
+
+
+async def test_a_drain_waits_for_the_body_of_a_head_that_was_taken(client):
+    client.send(BODY_TO_COME, b"hello")
+    assert await still_drains(client)
+    client.ask(b"more")
+    assert not await still_drains(client)
+
+
+async def test_a_drain_waits_for_requests_that_wait_for_their_turn(waiting):
+    waiting.send(GET * 2)
+    echo(waiting.handler.requests[0])
+    assert await still_drains(waiting)
+    waiting.wait()
+    echo(waiting.handler.requests[1])
+    assert not await still_drains(waiting)
+
+
+@pytest.mark.parametrize("sent", [b"", GET[:9], GET, BODY_TO_COME + b"x" * 10])
+async def test_a_drain_waits_for_nobody_whose_head_was_not_taken_or_is_answered(client, sent):
+    client.ask(sent)
+    assert not await still_drains(client)
+
+
+async def test_a_drain_ends_when_whom_it_waits_for_leaves(client):
+    client.send(BODY_TO_COME)
+    drained = asyncio.ensure_future(client.downstream.drained())
+    await asyncio.sleep(0)
+    client.leave()
+    client.check(0)
+    await drained
+
+
 @pytest.mark.parametrize("version", [b"1.1", b"1.0"])
 def test_a_client_that_says_close_is_closed_after_its_answer(client, version):
     (answer,) = client.ask(head(b"connection: close", start=b"GET /x HTTP/" + version))
@@ -167,6 +211,14 @@ def test_closing_the_front_closes_every_connection(client):
     client.connect()
     client.downstream.close()
     assert first.closed
+    assert client.transport.closed
+
+
+def test_whose_body_is_still_coming_when_the_front_closes_is_told_why(client):
+    client.send(BODY_TO_COME, b"hello")
+    client.downstream.close()
+    (answer,) = client.got()
+    assert (answer.status, b'"draining"' in answer.body) == (503, True)
     assert client.transport.closed
 
 
@@ -266,10 +318,51 @@ def test_a_request_that_waited_is_refused_where_its_key_has_gone_meanwhile():
     assert [answer.status for answer in client.got()] == [200, 401, 401]
 
 
-def test_very_many_upgrades_in_one_read_are_all_declined_and_answered():
-    client = Client()
-    upgrade = b"GET /x HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
-    assert [answer.status for answer in client.ask(upgrade * 900)] == [200] * 900
+UPGRADE = head(b"connection: upgrade", b"upgrade: h2c", start=b"GET /x HTTP/1.1")
+
+
+def test_very_many_upgrades_in_one_read_are_all_declined_and_answered(client):
+    assert [answer.status for answer in client.ask(UPGRADE * 900)] == [200] * 900
+
+
+def test_what_follows_an_upgrade_in_a_read_is_not_read_over_and_over(client, monkeypatch):
+    fed = []
+
+    class Parser(httptools.HttpRequestParser):
+        def feed_data(self, data) -> None:
+            fed.append(len(data))
+            super().feed_data(data)
+
+    monkeypatch.setattr(httptools, "HttpRequestParser", Parser)
+    client.connect()
+    client.ask(UPGRADE * 900)
+    assert sum(fed) < 20 * 900 * len(UPGRADE)
+
+
+def test_requests_of_all_kinds_in_one_large_read_are_answered_in_order(client):
+    body = b"x" * 100_000
+    large = head(b"content-length: %d" % len(body)) + body
+    pieces = head(b"transfer-encoding: chunked") + b"4000\r\n%b\r\n0\r\n\r\n" % body[:0x4000]
+    upgrade = head(b"connection: upgrade", b"upgrade: h2c", b"content-length: 20000") + body[:20000]
+    answers = client.ask(GET * 300 + large + POST + pieces + upgrade + GET * 900 + large)
+    sizes = [len(answer.body) - len("/x ") for answer in answers]
+    assert sizes == [0] * 300 + [100_000, 5, 0x4000, 20_000] + [0] * 900 + [100_000]
+
+
+def test_of_very_many_requests_in_one_read_few_are_kept_as_requests(waiting):
+    waiting.send(get("/first") + GET * 9000)
+    assert len(waiting.handler.heads) < 400
+
+
+def test_a_refused_request_does_not_wait_for_the_garbage_collector(client):
+    client.handler.refusal = lambda _: InvalidApiKey("no")
+    gc.disable()
+    try:
+        client.ask(GET)
+        exchange = weakref.ref(client.handler.heads.pop())
+        assert exchange() is None
+    finally:
+        gc.enable()
 
 
 def test_whose_client_leaves_is_told_also_of_requests_that_waited():

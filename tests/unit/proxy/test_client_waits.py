@@ -72,6 +72,15 @@ def test_a_refused_client_that_does_not_close_is_closed(client):
     assert client.transport.aborted
 
 
+@pytest.mark.parametrize("sent", [b"nonsense\r\n\r\n", head(b"transfer-encoding: gzip")])
+def test_a_client_that_is_refused_after_an_answer_lingers_no_longer_than_another(client, sent):
+    client.ask(GET)
+    client.send(sent)
+    assert client.lingers
+    client.check(3)
+    assert client.transport.aborted
+
+
 def test_a_request_that_is_being_answered_is_not_the_connections_to_end(waiting):
     waiting.send(GET)
     waiting.check(1e6)

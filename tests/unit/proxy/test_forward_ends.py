@@ -46,6 +46,47 @@ async def test_a_shutdown_before_the_first_byte_is_draining():
     house.assert_nothing_is_held()
 
 
+async def test_after_a_shutdown_no_engine_is_asked():
+    house = House(Pool(answers(200)), Pool())
+    house.forwarder.shut_down()
+    with pytest.raises(Draining):
+        await house.forward()
+    assert house.tried == []
+    house.assert_nothing_is_held()
+
+
+async def test_who_waits_for_a_slot_at_a_shutdown_gets_none():
+    house = House(Pool(answers(200)))
+    house.max_queue = 1
+    house.fleet.publish("yaml", [ServiceSpec("a", "http://a", "yaml", ("m",), max_concurrency=1)])
+    lease = house.fleet.take("m")
+    task = asyncio.create_task(house.forward())
+    while not house.fleet.queued:
+        await asyncio.sleep(0)
+    house.forwarder.shut_down()
+    lease.release()
+    with pytest.raises(Draining):
+        await task
+    assert house.tried == []
+    house.assert_nothing_is_held()
+
+
+async def test_a_slot_that_came_just_before_a_shutdown_is_given_back():
+    house = House(Pool(answers(200)))
+    house.max_queue = 1
+    house.fleet.publish("yaml", [ServiceSpec("a", "http://a", "yaml", ("m",), max_concurrency=1)])
+    lease = house.fleet.take("m")
+    task = asyncio.create_task(house.forward())
+    while not house.fleet.queued:
+        await asyncio.sleep(0)
+    lease.release()
+    house.forwarder.shut_down()
+    with pytest.raises(Draining):
+        await task
+    assert house.tried == []
+    house.assert_nothing_is_held()
+
+
 async def test_nothing_healthy_is_told_as_it_is():
     house = House(Pool())
     house.fleet.set_health(house.fleet.services[0], Health())
