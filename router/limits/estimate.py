@@ -34,8 +34,8 @@ def believed(told: Usage, cost: Cost, context: int | None) -> Usage:
     )
 
 
-class PromptFrames:
-    """For each model, the tokens to add to a prompt's bytes so that the sum is an upper bound.
+class PromptFrames(dict[str, int]):
+    """Full name of a model -> tokens to add to a prompt's bytes so that the sum is an upper bound.
 
     Begins at `FRAME_TOKENS` and rises at once when a request cost more than it was taken for (a
     long default system prompt, a media type the bytes do not show). It never falls: a bound that
@@ -43,12 +43,8 @@ class PromptFrames:
     of everybody, so no answer to one client may make it more than any prompt can cost.
     """
 
-    def __init__(self) -> None:
-        self._frames: dict[str, int] = {}
-
-    def frame(self, model: str) -> int:
-        """Tokens to add for `model`."""
-        return self._frames.get(model, FRAME_TOKENS)
+    def __missing__(self, model: str) -> int:
+        return FRAME_TOKENS
 
     def learn(self, model: str, cost: Cost, prompt_tokens: int, context: int | None) -> None:
         """What was taken for `cost` had a prompt of `prompt_tokens`.
@@ -60,8 +56,8 @@ class PromptFrames:
             context: the model's context length in tokens; None when it is not known.
         """
         more = prompt_tokens - cost.prompt_tokens
-        known = model in self._frames or len(self._frames) < _MAX_MODELS
+        known = model in self or len(self) < _MAX_MODELS
         if more > 0 and known:
-            frame = self.frame(model)
+            frame = self[model]
             needed = int((frame + -(-more // cost.frames)) * _MARGIN)
-            self._frames[model] = max(frame, min(needed, context or MEDIA_TOKENS))
+            self[model] = max(frame, min(needed, context or MEDIA_TOKENS))

@@ -216,12 +216,13 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
         if answered is None or not 0 < answered.status < 400:
             metering.ledger.release(self.reservation)
             return
-        usage = self._believed(answered.usage)
-        if usage is not answered.usage:
-            metering.note_unbelieved(answered.service.name, answered.usage)
-        elif usage.prompt_tokens > self.cost.prompt_tokens:
-            context = metering.context(self.model)
-            metering.frames.learn(self.model, self.cost, usage.prompt_tokens, context)
+        usage, cost = answered.usage, self.cost
+        if (
+            usage.prompt_tokens > cost.prompt_tokens
+            or usage.completion_tokens > cost.completion_tokens
+        ):
+            usage = self._believed(answered.usage)
+            metering.note_more(self.model, cost, answered, usage)
         if not usage.prompt_tokens or not answered.is_whole:
             usage = self._used(answered, usage)
         if metering.ledger.settle(self.reservation, usage):
@@ -229,8 +230,6 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
 
     def _believed(self, usage: Usage) -> Usage:
         """As told, if it can be."""
-        if usage.total <= self.weight:
-            return usage
         return believed(usage, self.cost, self.metering.context(self.model))
 
     def _used(self, answered: Answered, usage: Usage) -> Usage:
@@ -286,11 +285,14 @@ class Metering:
         cost = self.estimate(wanted)
         whole = cost.completion_tokens
         outcome = self.ledger.reserve(organization, cost.prompt_tokens, whole, self.clock(), whole)
-        if isinstance(outcome, Refusal) and outcome.kind is Kind.TOKENS:
-            if is_countable(wanted.path, fields, wanted.body):
-                return None
-            outcome = self._reserve_least(organization, cost)
-        return self._opened(organization, wanted, cost, outcome)
+        if isinstance(outcome, Refusal):
+            if outcome.kind is Kind.TOKENS:
+                if is_countable(wanted.path, fields, wanted.body):
+                    return None
+                outcome = self._reserve_least(organization, cost)
+            if isinstance(outcome, Refusal):
+                raise self._refused(organization, outcome)
+        return self._opened(wanted, cost, outcome)
 
     async def open_counted(self, organization: str, wanted: Wanted) -> Meter:
         """The same near the end of a quota: with the engine's own count of the prompt.
@@ -300,15 +302,13 @@ class Metering:
         """
         cost = self.estimate(wanted, await self._count(wanted))
         outcome = self._reserve_least(organization, cost)
-        return self._opened(organization, wanted, cost, outcome)
-
-    def _opened(
-        self, organization: str, wanted: Wanted, cost: Cost, outcome: Reservation | Refusal
-    ) -> Meter:
         if isinstance(outcome, Refusal):
             raise self._refused(organization, outcome)
-        meter = Meter(self, wanted.model, len(wanted.body), cost, outcome)
-        if outcome.clamped or cost.must_limit or wanted.fields.stream is not None:
+        return self._opened(wanted, cost, outcome)
+
+    def _opened(self, wanted: Wanted, cost: Cost, reservation: Reservation) -> Meter:
+        meter = Meter(self, wanted.model, len(wanted.body), cost, reservation)
+        if reservation.clamped or cost.must_limit or wanted.fields.stream is not None:
             try:
                 meter.prepare(wanted)
             except BaseException:  # a fault gives the reservation back
@@ -329,7 +329,7 @@ class Metering:
             wanted.fields,
             wanted.body,
             self._fleet.contexts[model],
-            self.frames.frame(model),
+            self.frames[model],
             counted,
         )
 
@@ -370,9 +370,20 @@ class Metering:
             self._silent.add(service)
             _log.warning("usage_not_reported", service=service, counted_by="events")
 
-    def note_unbelieved(self, service: str, told: Usage) -> None:
-        """Say, once a service, that it told more tokens than there can be."""
-        if service not in self._unbelieved:
+    def note_more(self, model: str, cost: Cost, answered: Answered, usage: Usage) -> None:
+        """Learn from an answer that cost more than it was taken for; or say that it cannot have.
+
+        Args:
+            model: that was asked.
+            cost: what it was taken for.
+            answered: and told more.
+            usage: what of that is believed.
+        """
+        told = answered.usage
+        if usage is told:
+            self.frames.learn(model, cost, told.prompt_tokens, self.context(model))
+        elif answered.service.name not in self._unbelieved:
+            service = answered.service.name
             self._unbelieved.add(service)
             _log.warning("usage_not_believed", service=service, **msgspec.structs.asdict(told))
 

@@ -43,11 +43,10 @@ class RateLines:
             if NO_LIMIT in {tokens.limit, requests.limit} or now >= windows.end:
                 return b""
             kept = self._keep(windows, tokens, requests, int(now))
-        left_tokens, left_requests = tokens.left, requests.left
-        return kept[5] % (
-            left_requests if left_requests > 0 else 0,  # noqa: FURB136 - the hot path
-            left_tokens if left_tokens > 0 else 0,  # noqa: FURB136
-        )
+        left, left_requests = tokens.left, requests.left
+        if left < 0 or left_requests < 0:
+            left, left_requests = max(0, left), max(0, left_requests)
+        return kept[5] % (left_requests, left)
 
     def _keep(self, windows: WindowSet, tokens: Counter, requests: Counter, second: int) -> _Kept:
         if len(self._kept) >= _MAX_KEPT:

@@ -13,13 +13,13 @@ SIZES = st.integers(0, 100_000)
 
 
 def test_it_begins_at_the_constant():
-    assert PromptFrames().frame("m") == FRAME_TOKENS
+    assert PromptFrames()["m"] == FRAME_TOKENS
 
 
 def test_a_prompt_within_its_bound_teaches_nothing():
     frames = PromptFrames()
     frames.learn("m", Cost(1000, 0), 1000, None)
-    assert frames.frame("m") == FRAME_TOKENS
+    assert frames["m"] == FRAME_TOKENS
 
 
 @settings(deadline=None)
@@ -28,16 +28,16 @@ def test_what_was_taken_for_too_little_would_not_be_again(prompts):
     """After each lesson the same prompt's bound is above what it did cost; no frame ever falls."""
     frames = PromptFrames()
     for size, cost in prompts:
-        before = frames.frame("m")
+        before = frames["m"]
         frames.learn("m", Cost(size + before, 0), cost, 1_000_000)
-        assert size + frames.frame("m") >= cost
-        assert frames.frame("m") >= before
+        assert size + frames["m"] >= cost
+        assert frames["m"] >= before
 
 
 def test_one_model_teaches_nothing_of_another():
     frames = PromptFrames()
     frames.learn("m", Cost(300, 0), 5000, None)
-    assert frames.frame("n") == FRAME_TOKENS
+    assert frames["n"] == FRAME_TOKENS
 
 
 def test_models_beyond_the_bound_are_not_remembered(monkeypatch):
@@ -45,16 +45,16 @@ def test_models_beyond_the_bound_are_not_remembered(monkeypatch):
     frames = PromptFrames()
     for name in "abcdef":
         frames.learn(name, Cost(300, 0), 5000, None)
-    assert len(frames._frames) == 2
+    assert len(frames) == 2
 
 
 def test_a_model_that_is_known_goes_on_learning_when_the_table_is_full(monkeypatch):
     monkeypatch.setattr(estimate, "_MAX_MODELS", 1)
     frames = PromptFrames()
     frames.learn("a", Cost(300, 0), 5000, None)
-    before = frames.frame("a")
+    before = frames["a"]
     frames.learn("a", Cost(before, 0), before + 1000, None)
-    assert frames.frame("a") > before
+    assert frames["a"] > before
 
 
 @settings(deadline=None)
@@ -62,19 +62,19 @@ def test_a_model_that_is_known_goes_on_learning_when_the_table_is_full(monkeypat
 def test_nobody_has_to_reserve_more_than_a_context_for_what_one_answer_told(told, context):
     frames = PromptFrames()
     frames.learn("m", Cost(300, 0), told, context)
-    assert frames.frame("m") <= (context or MEDIA_TOKENS)
+    assert frames["m"] <= (context or MEDIA_TOKENS)
 
 
 def test_a_context_that_became_shorter_lowers_no_frame():
     frames = PromptFrames()
     frames.learn("m", Cost(300, 0), 5000, 8000)
-    before = frames.frame("m")
+    before = frames["m"]
     frames.learn("m", Cost(300, 0), 5000, 1000)
-    assert frames.frame("m") == before
+    assert frames["m"] == before
 
 
 def test_what_many_prompts_cost_too_much_is_shared_by_their_frames():
     """Ten tokens more before each of a thousand documents are no frame of ten thousand."""
     frames = PromptFrames()
     frames.learn("m", Cost(300_000, 0, frames=1000), 310_000, 8000)
-    assert FRAME_TOKENS + 10 <= frames.frame("m") < 2 * FRAME_TOKENS
+    assert FRAME_TOKENS + 10 <= frames["m"] < 2 * FRAME_TOKENS

@@ -186,7 +186,7 @@ async def test_a_count_that_cannot_be_is_neither_charged_nor_learnt(house_of, ca
     meter.progress(SimpleNamespace(usage=told))
     meter.close(Answered(told))
     assert 0 < house.day.used <= held
-    assert house.metering.frames.frame("m") == FRAME_TOKENS
+    assert house.metering.frames["m"] == FRAME_TOKENS
     assert capsys.readouterr().out.count("usage_not_believed") == 1
 
 
