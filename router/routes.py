@@ -219,6 +219,14 @@ class Dispatch:
         else:
             exchange.answer(answer.status, answer.content_type, answer.body, answer.lines)
 
+    def refusing(self, exchange: ClientExchange) -> None:
+        """An answer for inference has its path's form, and tells a key what it has left."""
+        entry = exchange.entry = exchange.entry or self._entries.get(exchange.path)
+        if entry is not None:
+            exchange.dialect = entry.path.dialect
+            if not exchange.rate_lines:
+                exchange.rate_lines = self._pipeline.rate_lines(exchange, exchange.identity)
+
     def upgrade(self, exchange: ClientExchange) -> Upgrade | None:
         """Who goes on with a connection in another protocol; None where nobody does.
 

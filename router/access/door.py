@@ -59,3 +59,7 @@ class Door:
             MissingApiKey, InvalidApiKey: the key does not count any more.
         """
         return self._keyring.identify(authorization, x_api_key, self._clock(), badge)
+
+    def known(self, authorization: str | None, x_api_key: str | None) -> Identity | None:
+        """Whose key it is, of one that is refused; None where it does not count."""
+        return self._keyring.known(authorization, x_api_key, self._clock())

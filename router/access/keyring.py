@@ -17,7 +17,7 @@ from router.access.known import (
 )
 from router.access.secret import digest_of, invalid_key, is_bearer, presented_key
 from router.config.settings import OrganizationSettings
-from router.errors import InvalidApiKey
+from router.errors import InvalidApiKey, MissingApiKey
 from router.log import get_logger
 
 __all__ = ["ANONYMOUS", "Badge", "Identity", "Keyring"]
@@ -114,6 +114,16 @@ class Keyring:
         if badge is not None and is_bearer(authorization):
             badge.shown, badge.known, badge.keys = authorization, known, self._keys
         return known.identity
+
+    def known(
+        self, authorization: str | None, x_api_key: str | None, now: float
+    ) -> Identity | None:
+        """Whose key it is, where it counts: for what a refusal tells, so nobody is told of it."""
+        try:
+            known = self._keys.get(digest_of(presented_key(authorization, x_api_key)))
+        except (MissingApiKey, InvalidApiKey):
+            return None
+        return known.identity if known is not None and known.counts(now) else None
 
     def _look_up(self, authorization: str | None, x_api_key: str | None, now: float) -> KnownKey:
         try:

@@ -226,6 +226,7 @@ class ClientExchange:
     def write_refusal(self, error: RouterError) -> None:
         """Write such an answer, and leave the connection to the caller."""
         self.begun = True
+        self._downstream.handler.refusing(self)
         self._downstream.refused(error, self)
         self._write(
             whole_answer(

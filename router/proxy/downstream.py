@@ -34,6 +34,9 @@ class Handler(Protocol):
     def request(self, exchange: ClientExchange) -> None:
         """The request is whole, and was not refused."""
 
+    def refusing(self, exchange: ClientExchange) -> None:
+        """It is refused, at whatever point: say what form and lines its answer has."""
+
     def upgrade(self, exchange: ClientExchange) -> Upgrade | None:
         """Who goes on with the connection in the protocol that the head asks for; None: nobody.
 

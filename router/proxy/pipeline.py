@@ -121,6 +121,16 @@ class Pipeline:
         )
         self._forwarder.forward(exchange, call, self.refuse)
 
+    def rate_lines(self, exchange: Exchange, identity: Identity | None) -> bytes:
+        """The `x-ratelimit-*` lines of a refusal; `identity` is None where nobody was let in."""
+        if identity is None:
+            identity = self._door.known(
+                exchange.header(b"authorization"), exchange.header(b"x-api-key")
+            )
+        if identity is None or identity.organization is None:
+            return b""
+        return self._metering.rate_lines(identity.organization)
+
     def refuse(self, exchange: Exchange, error: RouterError, organization: str | None) -> None:
         """Answer with an error of the router's own."""
         if organization:

@@ -72,6 +72,18 @@ def test_the_upstream_is_closed_when_the_client_goes(router, upstream, delays, h
     assert router.metric("router_client_aborts_total") == aborts + 1
 
 
+def test_a_client_that_ends_its_sending_side_alone_has_gone(router, upstream):
+    gate = Gate()
+    upstream.script = lambda _: [gate, Stall()]
+    with Client(router.port) as client:
+        client.send(encode("POST", PATH, chat()))
+        assert gate.reached.wait(10)
+        gate.open()
+        client.end_sending()
+        upstream.wait_closed(upstream.requests[-1])
+        assert client.receive() == b""
+
+
 def test_a_client_that_goes_while_the_stream_flows_ends_it(router, upstream):
     events = [step for n in range(2000) for step in (Send(chunk(delta(f"{n}"))), Pause(0.002))]
     upstream.script = lambda _: [Send(stream_head()), *events, Send(LAST_CHUNK)]

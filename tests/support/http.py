@@ -166,6 +166,10 @@ class Client:
         """Write exactly these bytes."""
         self._socket.sendall(data)
 
+    def end_sending(self) -> None:
+        """Send nothing more, and go on to read."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def receive(self) -> bytes:
         """What comes next; empty when the peer has closed or broken the connection."""
         try:

@@ -39,6 +39,7 @@ class Exchange:
         self.address = None
         self.dialect = Dialect.OPENAI
         self.entry = self.identity = None
+        self.rate_lines = b""
         self.answered: list[tuple[int, str, bytes]] = []
         self.refused: list[RouterError] = []
 
@@ -64,7 +65,9 @@ class House:
         self.page_error: RouterError | None = None
         names = ("health", "live", "ready", "services", "stats", "metrics")
         self.dispatch = Dispatch(
-            pipeline=SimpleNamespace(enter=self.begin, serve=self.serve),
+            pipeline=SimpleNamespace(
+                enter=self.begin, serve=self.serve, rate_lines=lambda *_: b"x-left: 1\r\n"
+            ),
             door=SimpleNamespace(enter=self.enter),
             guard=SimpleNamespace(check=self.check, check_admin=self.check),
             status=SimpleNamespace(**{name: self.page(name) for name in names}),
@@ -185,6 +188,30 @@ def test_a_refusal_at_the_head_is_told_in_the_paths_own_form(house):
     with pytest.raises(MethodNotAllowed):
         house.dispatch.head(exchange)
     assert exchange.dialect is Dialect.ANTHROPIC
+
+
+def test_what_is_refused_before_its_path_was_looked_at_is_told_in_the_paths_own_form(house):
+    exchange = Exchange("/v1/messages", "POST", {})
+    house.dispatch.refusing(exchange)
+    assert exchange.dialect is Dialect.ANTHROPIC
+
+
+@pytest.mark.parametrize(
+    ("path", "lines"),
+    [("/v1/embeddings", b"x-left: 1\r\n"), ("/text2sql", b"x-left: 1\r\n"),
+     ("/v1/models", b""), ("/health", b""), ("/nope", b"")],
+)  # fmt: skip
+def test_a_refused_inference_request_alone_is_told_what_is_left(house, path, lines):
+    exchange = Exchange(path, "POST", {})
+    house.dispatch.refusing(exchange)
+    assert exchange.rate_lines == lines
+
+
+def test_what_is_left_is_told_as_the_pipeline_has_told_it(house):
+    exchange = Exchange("/v1/embeddings", "POST", {})
+    exchange.rate_lines = b"x-left: 0\r\n"
+    house.dispatch.refusing(exchange)
+    assert exchange.rate_lines == b"x-left: 0\r\n"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,19 @@ from datetime import UTC, datetime
 import pytest
 
 from e2e.quota.engine_script import engine, failing
-from e2e.quota.organization import ask, until_settled, used, windows
-from support.http import chat
+from e2e.quota.organization import (
+    BEARER,
+    CHAT,
+    ask,
+    organization,
+    until_settled,
+    used,
+    windows,
+)
+from support.daemon import service
+from support.http import Client, call, chat, encode
+from support.upstream import Gate, Send
+from support.wire import chat_answer
 
 DAY_S = 86_400
 SLACK_S = 10
@@ -71,6 +82,83 @@ def test_every_answer_to_a_key_tells_what_is_left(start_metered):
             assert abs(int(reset.removesuffix("s")) - (end_of_day() - time.time())) < SLACK_S
     assert rate_headers(after[2], "requests")[1] == "0"
     assert rate_headers(after[2], "tokens")[1] == "910"
+
+
+LIMITS = {"daily_tokens": 1000, "monthly_tokens": 5000, "daily_requests": 3}
+LARGE = b"x" * (1024 * 1024 + 1)
+CHUNKED = encode(
+    "POST", CHAT, None, (*BEARER, ("transfer-encoding", "chunked"))
+) + b"%x\r\n%b\r\n" % (len(LARGE), LARGE)
+
+
+@pytest.fixture
+def start_narrow(start_daemon, start_upstream):
+    """Start a router that takes one request from an address, and small bodies."""
+
+    def start(script=None):
+        upstream = start_upstream(script)
+        return start_daemon({
+            "organizations": [organization(**LIMITS)],
+            "services": [service("engine", upstream.url, "tiny")],
+            "limits": {"per_ip": {"requests_per_second": 0.001, "burst": 1}},
+            "server": {"max_body_mb": 1, "drain_timeout_s": 20},
+        })  # fmt: skip
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (encode("POST", CHAT, LARGE, BEARER), 413, "request_too_large"),
+        (CHUNKED, 413, "request_too_large"),
+        (encode("GET", CHAT, None, BEARER), 405, "method_not_allowed"),
+    ],
+    ids=["length", "chunked", "method"],
+)
+def test_a_key_that_is_refused_by_its_head_or_body_is_told_what_is_left(
+    start_narrow, sent, status, code
+):
+    with Client(start_narrow().port) as client:
+        client.send(sent)
+        refused = client.response().read()
+    assert (refused.status, refused.error["code"]) == (status, code)
+    assert rate_headers(refused, "requests")[:2] == ["3", "3"]
+    assert rate_headers(refused, "tokens")[:2] == ["1000", "1000"]
+
+
+def test_a_key_whose_address_asks_too_often_is_told_what_is_left(start_narrow):
+    router = start_narrow(engine(20, 10))
+    assert ask(router, chat("tiny", max_tokens=10)).status == 200
+    refused = ask(router, chat("tiny", max_tokens=10))
+    assert (refused.status, refused.error["code"]) == (429, "rate_limit_exceeded")
+    assert rate_headers(refused, "requests")[:2] == ["3", "2"]
+    assert rate_headers(refused, "tokens")[:2] == ["1000", "970"]
+
+
+def test_a_key_that_comes_while_the_router_drains_is_told_what_is_left(start_narrow):
+    gate = Gate()
+    router = start_narrow(lambda _: [gate, Send(chat_answer())])
+    with Client(router.port) as client:
+        client.send(encode("POST", CHAT, chat("tiny", max_tokens=10), BEARER))
+        assert gate.reached.wait(10)
+        router.drain()
+        refused = ask(router, chat("tiny", max_tokens=10))
+        assert (refused.status, refused.error["code"]) == (503, "draining")
+        assert rate_headers(refused, "requests")[:2] == ["3", "2"]
+        gate.open()
+        assert client.response().read().status == 200
+    assert router.wait() == 0
+
+
+@pytest.mark.parametrize("key", ["sk-wrong", ""])
+def test_who_shows_no_key_that_counts_is_told_of_no_quota(start_narrow, key):
+    headers = (("authorization", f"Bearer {key}"),) if key else ()
+    router = start_narrow()
+    answers = [call(router.port, "POST", CHAT, chat(), headers) for _ in range(2)]
+    assert [answer.status for answer in answers] == [401, 429]
+    for answer in answers:
+        assert rate_headers(answer, "requests") == rate_headers(answer, "tokens") == [None] * 3
 
 
 def test_the_tokens_headers_are_of_the_window_with_the_least_left(start_metered):

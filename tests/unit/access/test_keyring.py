@@ -242,6 +242,18 @@ def test_a_refusal_is_told_with_its_reason_and_without_the_key(logged: Lines) ->
         assert sha(key) not in text
 
 
+def test_whose_a_key_is_can_be_asked_without_a_word_in_the_log(logged: Lines) -> None:
+    keyring = Keyring([organization(expires="2001-01-01")], stored=True)
+    keyring.refresh_from(StoredKeys.of([row()]))
+    before = len(logged)
+    stored = keyring.known(None, STORED_KEY, NOW)
+    assert stored is not None
+    assert stored.organization == "beta"
+    for authorization in (bearer(FILE_KEY), bearer("sk-wrong"), bearer("x" * 600), "Basic x", None):
+        assert keyring.known(authorization, None, NOW) is None
+    assert len(logged) == before
+
+
 def test_refusals_beyond_a_number_a_minute_are_counted(logged: Lines) -> None:
     keyring = Keyring([organization()], audit=KeyAudit(refusals_a_minute=3))
     for _ in range(10):

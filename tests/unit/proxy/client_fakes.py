@@ -117,6 +117,9 @@ class Answering:
         self.requests.append(exchange)
         self.reply(exchange)
 
+    def refusing(self, exchange: ClientExchange) -> None:
+        """Nobody here has a key or a form."""
+
     def upgrade(self, exchange: ClientExchange) -> None:
         """None: nobody here speaks another protocol."""
 
