@@ -119,28 +119,28 @@ def most(  # noqa: PLR0917 - all of them, always: keywords cost time here
 
 
 def _generating(path: InferencePath, fields: Fields, prompt: int, context: int | None) -> Cost:
-    prompts = choices = 1
+    prompts = choices = least = 1
     converses = path.converses
     if not converses or fields.n is not None or fields.best_of is not None:
         prompts, choices = _answers(path, fields)
-    least = choices
+        least = choices
     if fields.min_tokens is not None:
         least *= max(1, fields.count("min_tokens") or 1)
     if converses and fields.max_tokens is _UNSET and fields.max_completion_tokens is None:
         each, limit_field = None, path.limits[-1]
     else:
         each, limit_field = _limit(path, fields)
-    must_limit = each is None and context is None
-    if each is None:
-        each = context or UNKNOWN_CONTEXT_TOKENS
-    completion = each * choices if each > 0 else 0
-    if context is not None:
+    if context is None:
+        must_limit = each is None
+        completion = choices * (UNKNOWN_CONTEXT_TOKENS if each is None else max(0, each))
+    else:
+        must_limit = False
         # The hot path: a comparison takes a fifth of the time of min() or max().
         if prompt > context * prompts:  # noqa: PLR1730
             prompt = context * prompts
-        room = context * choices - prompt
-        if completion > room:  # noqa: PLR1730
-            completion = room
+        completion = context * choices - prompt
+        if each is not None and each * choices < completion:
+            completion = each * choices
         if completion < choices:  # noqa: PLR1730
             completion = choices
     if least > completion:

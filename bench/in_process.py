@@ -1,0 +1,171 @@
+"""What keys and an exact quota add to a request, in one process and without a socket.
+
+    python -m bench.in_process                 CPU time, the best of many batches: half a minute
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null \\
+        python -m bench.in_process --count keys 1000
+
+The whole router runs as it always does, but requests and answers are handed to its connections by
+a loop, and what they write goes nowhere. What is left is the router's own code: no kernel, no
+wake-ups, warm caches. So it shows small differences that `bench.added_cost` cannot, and is no
+measure of what a request really costs. Under callgrind, two counts of requests give the
+instructions a request, to a few in ten thousand on any machine: that compares two versions.
+"""
+
+import argparse
+import asyncio
+import gc
+import hashlib
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TypeVar, cast
+
+import uvloop
+
+from bench import wire
+from bench.added_cost import KEYS, ORGANIZATION, PLAIN
+from bench.backend import UNARY_ANSWER
+from bench.targets import ROUTER_CONFIG, Testbed, free_port
+from router.config.loading import load
+from router.daemon import Daemon
+from router.log import configure_logging
+from router.model import ServiceState
+from router.proxy.upstream_connection import UpstreamConnection
+
+BACKENDS = 2
+CLIENTS = 32
+BATCH = 300
+BATCHES = 60
+
+
+class Nowhere:
+    """A transport that only remembers that it was written to."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        self.written = data
+
+    def writelines(self, pieces: Sequence[bytes]) -> None:
+        self.written = pieces[-1]
+
+    def get_extra_info(self, name: str) -> object:
+        return ("127.0.0.1", 50_000) if name == "peername" else None
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None: ...
+
+    abort = pause_reading = resume_reading = close
+
+
+class Way:
+    """A running router, its clients, and the connections that stand for its engines'."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._clients = [plugged(daemon.downstream()) for _ in range(CLIENTS)]
+        self._engines = []
+        for service in daemon.fleet.services:
+            pool = daemon.upstreams.pool(service.spec.url)
+            engine = plugged(UpstreamConnection(pool))
+            pool.give_back(engine[0])
+            self._engines.append(engine)
+
+    def go(self, count: int) -> None:
+        """Send so many requests, each answered at once by the engine that it was sent to.
+
+        Raises:
+            SystemExit: one was answered otherwise.
+        """
+        for index in range(count):
+            client, answer = self._clients[index % CLIENTS]
+            client.data_received(REQUEST)
+            for engine, sent in self._engines:
+                if sent.written:
+                    sent.written = b""
+                    engine.data_received(UNARY_ANSWER)
+            if not answer.written.startswith(b"HTTP/1.1 200 "):
+                raise SystemExit(f"FAILED: {answer.written[:500]!r}")
+            answer.written = b""
+
+
+REQUEST = wire.chat_request("127.0.0.1")
+P = TypeVar("P", bound=asyncio.Protocol)
+
+
+def plugged(protocol: P) -> tuple[P, Nowhere]:
+    """A connection with such a transport."""
+    transport = Nowhere()
+    protocol.connection_made(cast("asyncio.BaseTransport", transport))
+    return protocol, transport
+
+
+@asynccontextmanager
+async def way(bed: Testbed, name: str) -> AsyncIterator[Way]:
+    """A router called `without`, or `keys` with a key and a quota, as long as the context lasts."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        services = "\n".join(
+            f"  - {{name: bench-{index}, url: 'http://127.0.0.1:{port}', models: [{wire.MODEL}]}}"
+            for index, port in enumerate(bed.backend_ports)
+        )
+        digest = hashlib.sha256(wire.KEY.encode()).hexdigest()
+        keys = ORGANIZATION.format(digest=digest) if name == KEYS else ""
+        config = Path(folder) / "backends.yaml"
+        config.write_text(ROUTER_CONFIG.format(port=free_port(), services=services) + keys)
+        settings = load(config)
+        daemon = Daemon(settings, lambda: settings, Path(folder) / "state.db")
+        async with daemon.serving():
+            while any(
+                each.health.state is not ServiceState.HEALTHY for each in daemon.fleet.services
+            ):
+                await asyncio.sleep(0.01)
+            yield Way(daemon)
+
+
+async def compare(bed: Testbed) -> dict[str, float]:
+    """Microseconds of CPU a request: the least of many batches, which take turns."""
+    best = {PLAIN: float("inf"), KEYS: float("inf")}
+    async with AsyncExitStack() as stack:
+        ways = {name: await stack.enter_async_context(way(bed, name)) for name in best}
+        for _ in range(BATCHES):
+            for name, each in ways.items():
+                begin = time.thread_time_ns()
+                each.go(BATCH)
+                took = (time.thread_time_ns() - begin) / BATCH / 1000
+                best[name] = min(best[name], took)
+            await asyncio.sleep(0.03)
+    return best
+
+
+async def count(bed: Testbed, name: str, requests: int) -> None:
+    """Nothing but so many requests, after a few that warm up."""
+    async with way(bed, name) as only:
+        only.go(200)
+        gc.disable()
+        only.go(requests)
+        gc.enable()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.in_process")
+    parser.add_argument(
+        "--count", nargs=2, metavar=("NAME", "N"), help=f"{PLAIN} or {KEYS}, and how many requests"
+    )
+    args = parser.parse_args()
+    configure_logging("json", "error")
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, Testbed(Path(folder)) as bed:
+        bed.start_backends(BACKENDS)
+        if args.count:
+            uvloop.run(count(bed, args.count[0], int(args.count[1])))
+            return
+        best = uvloop.run(compare(bed))
+    added = best[KEYS] - best[PLAIN]
+    print(f"{PLAIN} {best[PLAIN]:.1f}, {KEYS} {best[KEYS]:.1f} CPU µs a request: {added:+.1f}")
+
+
+if __name__ == "__main__":
+    main()
