@@ -14,8 +14,6 @@ from router.log import get_logger
 from router.storage import BacklogFull, Database, KeyRow, KeyTable, StorageError
 
 _INTERVAL_S = 0.5
-# While it fails the pause doubles, up to so many times the interval.
-_LONGEST_PAUSE = 8
 _REPEAT_S = 60.0
 # What a disk, or the limits of this process, can be at fault with; all else is a bug.
 _EXPECTED = (StorageError, OSError)
@@ -61,7 +59,7 @@ class KeyWatcher:
         self._table = KeyTable(database)
         self._interval_s = interval_s
         self._last: _Reading | None = None
-        self._failures = 0
+        self._failing = False
         self._told_at = 0.0
 
     async def start(self) -> None:
@@ -71,7 +69,7 @@ class KeyWatcher:
     async def run(self) -> None:
         """Look again and again, until it is cancelled."""
         while True:
-            await asyncio.sleep(self._interval_s * min(2**self._failures, _LONGEST_PAUSE))
+            await asyncio.sleep(self._interval_s)
             self._keyring.tell_unlogged(time.time())
             await self._look()
 
@@ -131,9 +129,9 @@ class KeyWatcher:
 
     def _tell_failing(self, error: Exception) -> None:
         """At once, and once a minute while it lasts."""
-        self._failures = min(self._failures + 1, _LONGEST_PAUSE)
+        failed_before, self._failing = self._failing, True
         now = time.monotonic()
-        if self._failures > 1 and now - self._told_at < _REPEAT_S:
+        if failed_before and now - self._told_at < _REPEAT_S:
             return
         self._told_at = now
         unknown = "nobody is let in by a key made with `router keys create`, nor without a key"
@@ -148,8 +146,8 @@ class KeyWatcher:
         )
 
     def _tell_readable(self) -> None:
-        if self._failures:
-            self._failures = 0
+        if self._failing:
+            self._failing = False
             self._log.warning("keys_read_again")
 
     def _tell_faults(self, reading: _Reading, last: _Reading | None) -> None:

@@ -202,6 +202,8 @@ class MemoryLedger(Ledger):
             return False
         self._log.warning("reservation_ended_late", reservation=repr(reservation))
         windows, given_back = reservation.windows, reservation.held - charged
+        if given_back < 0:
+            self._overruns -= 1
         for each in (windows.day_tokens, windows.month_tokens):
             each.used -= charged
             each.left -= given_back

@@ -13,14 +13,15 @@ _LARGEST_CONTEXT_TOKENS = 1_048_576
 """Where it is not known how long a model's context is."""
 
 
-def believed(told: Usage, cost: Cost, context: int | None) -> Usage:
-    """As told; in place of a count that no engine can reach, the most it was taken for.
+def believed(told: Usage, cost: Cost, granted: int, context: int | None) -> Usage:
+    """As told; in place of a count that no engine can reach, what was held for it.
 
     What is more than that and yet fits in the contexts is charged: only the engine can know.
 
     Args:
         told: by the engine.
         cost: what the request was taken for.
+        granted: tokens that were held for its answer.
         context: the model's context length in tokens; None when it is not known.
     """
     room = (context or _LARGEST_CONTEXT_TOKENS) * max(cost.choices, cost.frames) * _TURNS
@@ -30,7 +31,7 @@ def believed(told: Usage, cost: Cost, context: int | None) -> Usage:
         return told
     return Usage(
         prompt if prompt <= most else cost.prompt_tokens,
-        completion if completion <= most else cost.completion_tokens,
+        completion if completion <= most else granted,
     )
 
 
@@ -51,13 +52,13 @@ class PromptFrames(dict[str, int]):
 
         Args:
             model: that was asked.
-            cost: with a frame of this model in it, `cost.frames` times.
+            cost: with a frame of this model in it; without one there is nothing to learn.
             prompt_tokens: of all prompts together.
             context: the model's context length in tokens; None when it is not known.
         """
         more = prompt_tokens - cost.prompt_tokens
         known = model in self or len(self) < _MAX_MODELS
-        if more > 0 and known:
-            frame = self[model]
-            needed = int((frame + -(-more // cost.frames)) * _MARGIN)
-            self[model] = max(frame, min(needed, context or MEDIA_TOKENS))
+        if more > 0 and cost.frame and known:
+            # Of the frame it was made with: many that run at once teach what one of them does.
+            needed = int((cost.frame + -(-more // cost.frames)) * _MARGIN)
+            self[model] = max(self[model], min(needed, context or MEDIA_TOKENS))

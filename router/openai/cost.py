@@ -51,7 +51,8 @@ class Cost(msgspec.Struct, frozen=True, gc=False):
         choices: answers that the limit on tokens counts for one by one.
         limit_field: the body's field that bounds an answer; None where there is none.
         must_limit: the engine alone would not keep to the bound, so it has to be written.
-        frames: how often a prompt's frame is in it.
+        frame: that is in it, for what stands around a prompt; 0 where the engine has counted.
+        frames: how often it is.
     """
 
     prompt_tokens: int
@@ -60,6 +61,7 @@ class Cost(msgspec.Struct, frozen=True, gc=False):
     choices: int = 1
     limit_field: str | None = None
     must_limit: bool = False
+    frame: int = 0
     frames: int = 1
 
 
@@ -105,20 +107,23 @@ def most(  # noqa: PLR0917 - all of them, always: keywords cost time here
         if body.rfind(b"[") != only:
             prompt += _media_shown(body) * MEDIA_TOKENS
     else:
-        prompt = counted
+        prompt, frame = counted, 0
     if not path.converses:
         if path.repeats:
             pairs = _pairs(fields)
-            return Cost(prompt + pairs * (_before_each(fields) + frame), 0, frames=max(1, pairs))
+            prompt += pairs * (_before_each(fields) + frame)
+            return Cost(prompt, 0, frame=frame, frames=max(1, pairs))
         if not path.limits:
-            return Cost(prompt, 0)
+            return Cost(prompt, 0, frame=frame)
         prompt += _items(fields.prompt_embeds) * MEDIA_TOKENS
         if path.kind == "responses" and bytes(memoryview(fields.previous_response_id)) != b"null":
             prompt += context or UNKNOWN_CONTEXT_TOKENS  # the earlier turns are with the engine
-    return _generating(path, fields, prompt, context)
+    return _generating(path, fields, prompt, context, frame)
 
 
-def _generating(path: InferencePath, fields: Fields, prompt: int, context: int | None) -> Cost:
+def _generating(
+    path: InferencePath, fields: Fields, prompt: int, context: int | None, frame: int
+) -> Cost:
     prompts = choices = least = 1
     converses = path.converses
     if not converses or fields.n is not None or fields.best_of is not None:
@@ -145,7 +150,7 @@ def _generating(path: InferencePath, fields: Fields, prompt: int, context: int |
             completion = choices
     if least > completion:
         least = completion or 1
-    return Cost(prompt, completion, least, choices, limit_field, must_limit)
+    return Cost(prompt, completion, least, choices, limit_field, must_limit, frame)
 
 
 def _answers(path: InferencePath, fields: Fields) -> tuple[int, int]:

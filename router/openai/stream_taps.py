@@ -54,7 +54,7 @@ class UsageTap:
 
     def feed(self, data: bytes) -> bytes:
         """Look at the next piece."""
-        self.events += 1
+        self.events += data.count(_EVENT_END) or 1
         if self._carry or data[-1:] != b"\n":
             self._gather(data)
         elif KEY in data:
@@ -151,9 +151,9 @@ class UsageFilter:
         return b"".join([self._event(event + _EVENT_END) for event in data[:-2].split(_EVENT_END)])
 
     def end(self) -> bytes:
-        """What followed the last whole event."""
+        """What followed the last whole event: one without its blank line."""
         rest, self._carry = self._carry, b""
-        return rest
+        return self._event(rest) if rest else b""
 
     def _event(self, event: bytes) -> bytes:
         self.events += 1

@@ -16,7 +16,7 @@ import msgspec
 from router.model import Usage
 
 KEY = b'"usage"'
-"""In a string every quote is escaped, so these bytes are a whole string: a key, or a value."""
+"""In a string every quote is escaped, so these bytes end a string: mostly all of it."""
 OBJECT_FOLLOWS = re.compile(rb'"usage"\s*+:\s*+\{')
 _SIMPLE = re.compile(rb'"usage":(\{(?:"\w++":\w++,?+)*+\})[^{}]*+\}\s*+\Z')
 _NEITHER_BRACE = rb'(?:[^"{}]++|"(?:[^"\\]++|\\.)*+")*+'

@@ -168,6 +168,9 @@ class ClientConnection(asyncio.Protocol):
         if self._current is None:  # the client has gone meanwhile
             return
         self._current = None
+        if not keep:  # nothing more is owed, which a drain is about to ask
+            self._reader.forget()
+            self._last = None
         self._downstream.finished()
         transport = self.transport
         if transport is None:
@@ -175,7 +178,6 @@ class ClientConnection(asyncio.Protocol):
         if not keep:
             self._idle = True  # what is written has as long to arrive as an idle client has
             self._due = 0.0
-            self._reader.forget()
             self.lingers = True
             transport.close()
         elif self._reader.whole or self._ahead or self._last is not None:

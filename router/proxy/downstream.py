@@ -49,13 +49,14 @@ class Downstream:
     """Owner of the client connections; makes one for each that is accepted.
 
     Args:
+        handler: answers requests.
         settings: asked for anew at each use, so that a reload counts.
-
+        loop: that the connections run on.
         refused: told of every error that the router itself answers with, and of the request.
         left: told of a request whose client left before any service was asked.
 
     Attributes:
-        handler: answers requests; set once, before the first connection.
+        handler: see above.
         headers: says which of a request's headers cross.
         active: requests that are being answered.
         body_bytes: of request bodies, held now.

@@ -213,7 +213,7 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
     def close(self, answered: Answered | None) -> None:
         """Charge what was answered; nothing for what failed before its first byte or by status."""
         metering = self.metering
-        if answered is None or not 0 < answered.status < 400:
+        if answered is None or answered.status >= 400:
             metering.ledger.release(self.reservation)
             return
         usage, cost = answered.usage, self.cost
@@ -221,7 +221,7 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
             usage.prompt_tokens > cost.prompt_tokens
             or usage.completion_tokens > cost.completion_tokens
         ):
-            usage = self._believed(answered.usage)
+            usage = self._believed(usage)
             metering.note_more(self.model, cost, answered, usage)
         if not usage.prompt_tokens or not answered.is_whole:
             usage = self._used(answered, usage)
@@ -230,7 +230,8 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
 
     def _believed(self, usage: Usage) -> Usage:
         """As told, if it can be."""
-        return believed(usage, self.cost, self.metering.context(self.model))
+        granted = self.reservation.granted_completion_tokens
+        return believed(usage, self.cost, granted, self.metering.context(self.model))
 
     def _used(self, answered: Answered, usage: Usage) -> Usage:
         """As the engine told, or, where it has not told all, at least an event a token."""

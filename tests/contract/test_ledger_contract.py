@@ -319,6 +319,14 @@ def test_what_seemed_leaked_is_charged_as_what_it_did_cost(ledger: Ledger) -> No
     assert numbers(ledger) == [(160, 0), (160, 0), (1, 0)]
 
 
+def test_what_seemed_leaked_is_no_overrun_twice(ledger: Ledger) -> None:
+    reservation = reserve(ledger, 1, 1)
+    reservation.progress(5, 5)
+    ledger.expire(0)
+    ledger.settle(reservation, Usage(5, 6))
+    assert ledger.overruns == 1
+
+
 def test_what_seemed_leaked_can_be_released(ledger: Ledger) -> None:
     assert ledger.release(leak(ledger))
     assert numbers(ledger) == [(0, 0), (0, 0), (0, 0)]

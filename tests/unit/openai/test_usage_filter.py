@@ -195,3 +195,10 @@ def test_what_follows_the_last_whole_event_is_given_at_the_end():
     assert tap.feed(b"data: [DO") == b""
     assert tap.end() == b"data: [DO"
     assert tap.end() == b""
+
+
+def test_a_last_event_without_its_blank_line_is_read_and_taken_out():
+    tap = UsageFilter(keep_last=False, keep_each=False, continuous=False)
+    usage = b'{"prompt_tokens":7,"completion_tokens":3}'
+    told = tap.feed(b'data: {"choices":[],"usage":%b}\n' % usage) + tap.end()
+    assert (tap.usage, told) == (Usage(7, 3), b"")

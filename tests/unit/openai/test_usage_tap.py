@@ -195,3 +195,10 @@ def test_a_line_that_never_ends_is_not_kept():
     for _ in range(100):
         tap.feed(b"x" * 65_536)
     assert len(tap._carry) <= 1024 * 1024
+
+
+def test_every_event_of_a_read_is_counted():
+    """Where a client reads slowly many come in one; each is at least a token."""
+    tap = UsageTap()
+    tap.feed(b'data: {"type":"content_block_delta"}\n\n' * 500)
+    assert tap.events == 500

@@ -381,3 +381,12 @@ def test_nobody_is_told_to_go_on_while_another_answer_is_due():
     client.handler.reply = later
     client.send(GET + head(b"content-length: 2", b"expect: 100-continue"))
     assert b"100 Continue" not in client.transport.written
+
+
+def test_nothing_is_owed_after_an_answer_that_closes():
+    """What stands behind it in the same read is not answered: no drain waits for it."""
+    client = Client()
+    client.send(head(b"connection: close", start=b"GET /c HTTP/1.1") + GET)
+    client.wait()
+    assert client.transport.closed
+    assert not client.connection.owes

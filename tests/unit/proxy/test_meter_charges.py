@@ -259,3 +259,11 @@ async def test_a_fault_while_preparing_gives_the_reservation_back(house_of, monk
     with pytest.raises(ZeroDivisionError):
         await stream_of(house)
     assert house.ledger.open_count() == 0
+
+
+async def test_a_count_that_cannot_be_costs_no_more_than_was_held(house_of):
+    house = house_of(900)
+    meter = await house.chat()
+    held = house.day.reserved
+    meter.close(Answered(Usage(20, 10**12)))
+    assert house.day.used == 20 + meter.reservation.granted_completion_tokens <= held
