@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import aiohttp
-import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -21,8 +20,8 @@ from router.cli.check_sources import Found, found_in_docker, found_in_files
 from router.cli.state import StateDirOption
 from router.config import ConfigurationError, Settings, load, service_specs
 from router.config.settings import OrganizationSettings
-from router.fleet.model_list import mismatch, parse_cards
-from router.fleet.prober import WITHOUT_LIST, fault_of
+from router.fleet.model_list import judge
+from router.fleet.prober import fault_of
 from router.model import ServiceSpec
 
 _PROBES_AT_ONCE = 64
@@ -234,38 +233,23 @@ async def _probe(
             return Probe(spec.name, "unreachable", detail="no answer in time")
         except aiohttp.ClientError as error:
             return Probe(spec.name, "unreachable", detail=fault_of(error))
-    return _judge(spec, latency_ms, status, body)
+    listing = judge(spec, status, body)
+    state = "healthy" if listing.fault is None else "unhealthy"
+    models = tuple(card.id for card in listing.cards or ())
+    return Probe(spec.name, state, latency_ms, models, listing.fault or listing.mismatch or "")
 
 
 async def _get(
     session: aiohttp.ClientSession, url: str, headers: dict[str, str]
-) -> tuple[int, bytes]:
+) -> tuple[int, bytes | None]:
+    """The status and the body; None for a body that is over the bound."""
     async with session.get(url, headers=headers, allow_redirects=False) as response:
         body = bytearray()
         async for chunk in response.content.iter_any():
             body += chunk
             if len(body) > _MAX_MODELS_BYTES:
-                raise aiohttp.ClientPayloadError(f"{response.url.path} answers without end")
+                return response.status, None
         return response.status, bytes(body)
-
-
-def _judge(spec: ServiceSpec, latency_ms: float, status: int, body: bytes) -> Probe:
-    if status in {401, 403}:
-        detail = f"/v1/models answers {status}: its api_key is " + (
-            "not the right one" if spec.api_key else "missing"
-        )
-        return Probe(spec.name, "unhealthy", latency_ms, detail=detail)
-    if status in WITHOUT_LIST and spec.models:
-        return Probe(spec.name, "healthy", latency_ms)
-    try:
-        cards = tuple(parse_cards(body)) if status == 200 else None
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        cards = None
-    if cards is None:
-        detail = f"/v1/models answers {status}, and no list of models"
-        return Probe(spec.name, "unhealthy", latency_ms, detail=detail)
-    names = tuple(card.id for card in cards)
-    return Probe(spec.name, "healthy", latency_ms, names, mismatch(spec.models, cards) or "")
 
 
 def _print_probes(settings: Settings, files: Found, console: Console) -> bool:

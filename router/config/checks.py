@@ -7,6 +7,7 @@ has other mistakes; a value of a wrong type is passed over here, the models tell
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from fnmatch import fnmatchcase
 
 from router.config.document import Plain
 from router.config.problems import Location
@@ -131,13 +132,26 @@ def _route_models(tree: Plain) -> Iterator[Complaint]:
 
 
 def _scopes(tree: Plain) -> Iterator[Complaint]:
+    """Find the keys that can use nothing, because their scopes hold aliases or short names."""
+    if not _names_all_models(tree):
+        return
     models = {text for _, text in _texts(tree, ("services", "*", "models", "*"))}
     aliases = {str(at[-1]): target for at, target in _texts(tree, ("aliases", "*"))}
-    known = models if _names_all_models(tree) else set()
+    scopes: dict[Location, list[tuple[Location, str]]] = {}
     for location, pattern in _texts(tree, ("organizations", "*", "keys", "*", "models", "*")):
-        full = full_name(pattern, known, aliases) if pattern not in models else None
-        if full is not None:
-            yield location, f"a key's models are full names; write {full}"
+        scopes.setdefault(location[:-1], []).append((location, pattern))
+    for patterns in scopes.values():
+        if any(_fits(pattern, model) for _, pattern in patterns for model in models):
+            continue
+        for location, pattern in patterns:
+            full = full_name(pattern, models, aliases)
+            if full is not None:
+                yield location, f"a key's models are full names; write {full}"
+
+
+def _fits(pattern: str, model: str) -> bool:
+    """Whether a key's pattern fits a model; `*` is the only sign with a meaning."""
+    return fnmatchcase(model, pattern.replace("[", "[[]").replace("?", "[?]"))
 
 
 def full_name(pattern: str, models: Collection[str], aliases: Mapping[str, str]) -> str | None:

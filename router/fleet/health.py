@@ -43,7 +43,8 @@ def next_health(
     A service that has never answered and cannot be reached is `loading`: engines refuse
     connections until they are ready (vLLM 0.32.0). One that has answered before is `unhealthy`
     after `unhealthy_after` failures in a row, and `healthy` again after `healthy_after` successes.
-    One that cannot become well by itself, as it is configured, is `unhealthy` at once.
+    One that cannot become well by itself, as it is configured, is `unhealthy` at once where it was
+    never healthy; later that too takes `unhealthy_after` failures.
     """
     if seen.ok:
         successes = health.successes + 1

@@ -1,23 +1,34 @@
-"""What an engine's `/v1/models` tells, and how that differs from what is configured."""
+"""What an engine's answer to `/v1/models` means for a service, as it is configured."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
-from router.model import ModelCard
+from router.model import ModelCard, ServiceSpec
 
+_WITHOUT_LIST = frozenset({404, 405, 501})
+"""What an engine answers that has no such page."""
 _MOST_NAMES = 5
 _LONGEST_NAME = 100
 
 
-class _Row(msgspec.Struct):
-    """The part of a `/v1/models` row that the router acts on."""
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What an answer to `/v1/models` says of a service.
 
-    id: str
-    max_model_len: int | None = None
-    parent: str | None = None
+    Attributes:
+        cards: the models it lists, at least one; None where it lists none.
+        fault: why the service cannot be used; None: it can.
+        mismatch: what does not fit the configuration, and is no fault; None: nothing.
+    """
+
+    cards: tuple[ModelCard, ...] | None = None
+    fault: str | None = None
+    mismatch: str | None = None
 
 
 class _List(msgspec.Struct):
@@ -25,31 +36,81 @@ class _List(msgspec.Struct):
 
 
 _decode_list = msgspec.json.Decoder(_List).decode
-_decode_row = msgspec.json.Decoder(_Row).decode
 
 
-def parse_cards(body: bytes) -> Iterable[ModelCard]:
-    """The rows of a `/v1/models` answer.
+def judge(spec: ServiceSpec, status: int, body: bytes | None) -> Listing:
+    """Whether a service can be used, after its answer to `/v1/models`.
+
+    Where its models are configured the list is not needed: only a key that is refused, and a 200
+    that is no JSON, as of a page that stands in for the engine, tell against the service.
+
+    Args:
+        spec: the service as configured.
+        status: of the answer.
+        body: of the answer; None where it is too long to be read.
+    """
+    if status == 401 or (status == 403 and not spec.models):
+        wrong = "not the right one" if spec.api_key else "missing"
+        return Listing(fault=f"/v1/models answered {status}: its api_key is {wrong}")
+    if status in _WITHOUT_LIST and spec.models:
+        return Listing()
+    no_list = f"/v1/models (status {status}) gives no list of models"
+    cards = None
+    try:
+        if status == 200 and body is not None:
+            cards = tuple(parse_cards(body))
+    except (msgspec.ValidationError, RecursionError):
+        pass  # JSON, but of another shape
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Listing(fault=f"{no_list}, and no JSON")
+    if spec.models:
+        differs = no_list if cards is None else mismatch(spec.models, cards)
+        return Listing(cards or None, mismatch=differs)
+    if cards:
+        return Listing(cards)
+    fault = no_list if cards is None else "/v1/models lists no model"
+    helps = cards is not None or status in _WITHOUT_LIST
+    return Listing(fault=f"{fault}: name them in `models`" if helps else fault)
+
+
+def parse_cards(body: bytes) -> Iterator[ModelCard]:
+    """The rows of a `/v1/models` answer; rows that name no model are passed over.
 
     Raises:
-        msgspec.MsgspecError: not such an answer.
+        msgspec.ValidationError: JSON, but no such answer.
+        msgspec.DecodeError: no JSON.
+        UnicodeDecodeError: no JSON: not UTF-8.
+        RecursionError: nested too deeply.
     """
-    raws = _decode_list(body).data
-    rows = [_decode_row(raw) for raw in raws]
-    lengths = {row.id: row.max_model_len for row in rows}
-    for raw, row in zip(raws, rows, strict=True):
+    rows = [row for raw in _decode_list(body).data if (row := _row(raw)) is not None]
+    lengths = {row["id"]: _length(row) for row in rows}
+    for row in rows:
+        parent = row.get("parent")
         # An adapter has its base model's context.
-        length = row.max_model_len or lengths.get(row.parent or "")
-        yield ModelCard(row.id, length, msgspec.json.decode(raw))
+        inherited = lengths.get(parent) if isinstance(parent, str) else None
+        yield ModelCard(row["id"], _length(row) or inherited, row)
 
 
-def mismatch(configured: Sequence[str] | None, cards: Sequence[ModelCard]) -> str | None:
+def _row(raw: msgspec.Raw) -> dict[str, Any] | None:
+    try:
+        row = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("id"), str) else None
+
+
+def _length(row: dict[str, Any]) -> int | None:
+    length = row.get("max_model_len")
+    return length if isinstance(length, int) and not isinstance(length, bool) else None
+
+
+def mismatch(configured: Sequence[str], cards: Sequence[ModelCard]) -> str | None:
     """Which configured models an engine does not list, and what it lists; None: it lists all.
 
     That is no proof that it does not serve them: adapters may be loaded when they are asked for.
     """
     listed = [card.id for card in cards]
-    absent = [model for model in configured or () if model not in listed]
+    absent = [model for model in configured if model not in listed]
     if not absent:
         return None
     return f"does not serve {_some(absent)}; it lists: {_some(listed) or 'nothing'}"

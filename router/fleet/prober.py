@@ -9,21 +9,18 @@ from contextlib import AbstractAsyncContextManager
 from time import monotonic
 
 import aiohttp
-import msgspec
 
 from router.config.settings import HealthSettings
 from router.fleet.fleet import Fleet
 from router.fleet.health import Absence, Observation, next_absence, next_delay, next_health
 from router.fleet.load import EngineLoad, parse_load
-from router.fleet.model_list import mismatch, parse_cards
+from router.fleet.model_list import judge
 from router.fleet.service import Service
 from router.log import get_logger
 from router.model import ServiceState
 
 INSTANCE_HEADER = "x-router-instance"
 """What `/health` of a router tells: who it is, for as long as it runs."""
-WITHOUT_LIST = frozenset({404, 405, 501})
-"""Answers to `/v1/models` of an engine that has no such page."""
 
 _MAX_LIST_BYTES = 4 * 1024 * 1024
 _JITTER = 0.1
@@ -199,7 +196,7 @@ async def read_load(
         async with _get(session, service, "/metrics", timeout) as answer:
             if answer.status != 200:
                 return None
-            return parse_load(await _bounded(answer.content))
+            return parse_load(await _bounded(answer.content) or b"")
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
         return None
 
@@ -239,34 +236,20 @@ async def _learn(
     async with _get(session, service, "/v1/models", timeout) as answer:
         status = answer.status
         body = await _bounded(answer.content) if status == 200 else b""
-    if status in {401, 403}:
-        return Observation(
-            ok=False, error=f"/v1/models answered {status}: check this service's api_key"
-        )
-    if status in WITHOUT_LIST and service.spec.models:
-        return Observation(ok=True)
-    try:
-        cards = tuple(parse_cards(body)) if status == 200 else None
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        cards = None
-    if cards is None:
-        return Observation(
-            ok=False, error=f"/v1/models (status {status}) gives no list of models{_remedy(status)}"
-        )
-    if not cards and not service.spec.models:
-        return Observation(ok=False, error="/v1/models lists no model: name them in `models`")
-    return Observation(ok=True, cards=cards or None, mismatch=mismatch(service.spec.models, cards))
+    listing = judge(service.spec, status, body)
+    return Observation(
+        ok=listing.fault is None,
+        error=listing.fault,
+        mismatch=listing.mismatch,
+        cards=listing.cards,
+    )
 
 
-def _remedy(status: int) -> str:
-    return ": name them in `models`" if status in WITHOUT_LIST else ""
-
-
-async def _bounded(content: aiohttp.StreamReader) -> bytes:
-    """The whole answer, or nothing where it is over the bound."""
+async def _bounded(content: aiohttp.StreamReader) -> bytes | None:
+    """The whole answer; None where it is over the bound."""
     body = bytearray()
     async for chunk in content.iter_any():
         body += chunk
         if len(body) > _MAX_LIST_BYTES:
-            return b""
+            return None
     return bytes(body)

@@ -113,8 +113,8 @@ async def test_a_probe_tells_a_missing_key_and_a_wrong_one(url: str) -> None:
         (ServiceSpec("a", url, "yaml"), ServiceSpec("b", url, "yaml", api_key="x")), 10
     )
     assert [(p.state, p.detail) for p in probes] == [
-        ("unhealthy", "/v1/models answers 401: its api_key is missing"),
-        ("unhealthy", "/v1/models answers 401: its api_key is not the right one"),
+        ("unhealthy", "/v1/models answered 401: its api_key is missing"),
+        ("unhealthy", "/v1/models answered 401: its api_key is not the right one"),
     ]
 
 
@@ -145,12 +145,33 @@ async def test_an_engine_without_a_list_is_healthy_where_models_are_configured(
     assert [probe.state for probe in probes] == ["healthy", "unhealthy"]
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"data": 1}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"data": 1}', b'{"data": []}', b"[" * 100_000]
+)
 async def test_a_service_that_lists_no_models_is_unhealthy(
     engine: Engine, url: str, body: bytes
 ) -> None:
     engine.models = body
     (probe,) = await probe_services((ServiceSpec("a", url, "yaml", api_key="k"),), 10)
+    assert probe.state == "unhealthy"
+
+
+async def test_a_list_that_is_not_given_is_told_where_models_are_configured(
+    engine: Engine, url: str
+) -> None:
+    engine.models_status = 429
+    spec = ServiceSpec("a", url, "yaml", models=("org/m",), api_key="k")
+    (probe,) = await probe_services((spec,), 10)
+    assert probe.state == "healthy"
+    assert "429" in probe.detail
+
+
+async def test_a_page_in_place_of_the_list_is_unhealthy_where_models_are_configured(
+    engine: Engine, url: str
+) -> None:
+    engine.models = b"<html>"
+    spec = ServiceSpec("a", url, "yaml", models=("org/m",), api_key="k")
+    (probe,) = await probe_services((spec,), 10)
     assert probe.state == "unhealthy"
 
 

@@ -105,19 +105,48 @@ def keys(*models: str) -> list[dict[str, Any]]:
     return [{"id": "acme", "keys": [{"id": "k", "models": list(models)}]}]
 
 
-def test_a_scope_holds_full_names() -> None:
-    scoped = keys("org/big", "org/*", "*", "fast", "small", "later")
+def test_a_key_that_can_use_nothing_is_told_its_models_full_names() -> None:
+    scoped = keys("fast", "small", "later")
     assert told(services=ALL, aliases={"fast": "org/big"}, organizations=scoped) == [
-        ("organizations.0.keys.0.models.3", "a key's models are full names; write org/big"),
-        ("organizations.0.keys.0.models.4", "a key's models are full names; write org/small"),
+        ("organizations.0.keys.0.models.0", "a key's models are full names; write org/big"),
+        ("organizations.0.keys.0.models.1", "a key's models are full names; write org/small"),
     ]
 
 
-def test_where_models_are_learnt_a_short_name_may_be_a_full_one() -> None:
-    services = [*ALL, {"name": "b"}]
-    assert told(services=services, aliases={"fast": "x"}, organizations=keys("small", "fast")) == [
-        ("organizations.0.keys.0.models.1", "a key's models are full names; write x")
-    ]
+@pytest.mark.parametrize("fitting", ["*", "org/*", "*big", "o*b*g", "org/big"])
+def test_an_alias_in_a_scope_passes_where_another_pattern_lets_a_model_in(fitting: str) -> None:
+    scoped = keys("fast", "small", fitting)
+    assert told(services=ALL, aliases={"fast": "org/big"}, organizations=scoped) == []
+
+
+@pytest.mark.parametrize("other", ["org/bi?", "org/[b]ig", "ORG/*", "org/big/*"])
+def test_a_pattern_that_fits_no_model_lets_nothing_in(other: str) -> None:
+    problems = told(services=ALL, organizations=keys("small", other))
+    assert [at for at, _ in problems] == ["organizations.0.keys.0.models.0"]
+
+
+def test_one_keys_patterns_let_nothing_in_for_another() -> None:
+    organizations = [{"keys": [{"models": ["org/*"]}, {"models": ["small"]}]}]
+    problems = told(services=ALL, organizations=organizations)
+    assert [at for at, _ in problems] == ["organizations.0.keys.1.models.0"]
+
+
+def test_a_scope_that_only_names_models_of_a_later_time_passes() -> None:
+    assert told(services=ALL, organizations=keys("later")) == []
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"services": [*ALL, {"name": "b"}]},
+        {"services": ALL, "discovery": {"docker": {"enabled": True}}},
+        {"services": ALL, "discovery": {"files": "services.d"}},
+    ],
+)
+def test_where_more_models_may_turn_up_an_alias_or_short_name_may_be_a_full_one(
+    tree: dict[str, Any],
+) -> None:
+    assert told(**tree, aliases={"fast": "x"}, organizations=keys("small", "fast")) == []
 
 
 @pytest.mark.parametrize("discovery", [None, {}, {"docker": {"enabled": False}}, {"files": None}])

@@ -159,39 +159,66 @@ async def test_an_engine_that_says_nothing_is_a_failure(engine):
     engine.wait.set()
 
 
-@pytest.mark.parametrize("status", [401, 403])
-async def test_a_wrong_key_is_a_failure_that_says_where_to_look(engine, status):
+@pytest.mark.parametrize(("status", "models"), [(401, None), (401, ("m",)), (403, None)], ids=str)
+async def test_a_wrong_key_is_a_failure_that_says_where_to_look(engine, status, models):
     engine.models_status = status
-    observation = await seen(service_of(engine, ("m",), api_key="wrong"))
+    observation = await seen(service_of(engine, models, api_key="geheim"))
     assert not observation.ok
     assert "api_key" in observation.error
-    assert "wrong" not in observation.error
+    assert "geheim" not in observation.error
 
 
+NOT_JSON = {"page": b"<html>", "nothing": b""}
 NO_LISTS = {
-    "not-json": b"<html>",
-    "nothing": b"",
+    "an-array": [ROW],
     "no-list": {"models": []},
-    "row-without-id": {"data": [{"name": "m"}]},
     "too-long": b'{"data":[' + b" " * (4 * 2**20) + b"]}",
+    "too-deep": b"[" * 100_000,
 }
 
 
-@pytest.mark.parametrize("models", NO_LISTS.values(), ids=NO_LISTS)
-@pytest.mark.parametrize("configured", [None, ("m",)], ids=["asked", "configured"])
-async def test_an_answer_that_is_no_list_of_models_is_a_failure(engine, models, configured):
-    engine.models = models
-    observation = await seen(service_of(engine, configured))
+@pytest.mark.parametrize("body", (NOT_JSON | NO_LISTS).values(), ids=NOT_JSON | NO_LISTS)
+async def test_an_answer_that_is_no_list_of_models_is_a_failure_where_they_are_asked_for(
+    engine, body
+):
+    engine.models = body
+    observation = await seen(service_of(engine))
     assert not observation.ok
     assert "no list of models" in observation.error
 
 
-@pytest.mark.parametrize("status", [302, 500, 503])
-async def test_a_list_that_is_not_given_is_a_failure_where_models_are_configured_too(
+@pytest.mark.parametrize("body", NOT_JSON.values(), ids=NOT_JSON)
+async def test_an_answer_that_is_no_json_is_a_failure_where_models_are_configured(engine, body):
+    engine.models = body
+    observation = await seen(service_of(engine, ("m",)))
+    assert not observation.ok
+    assert "no JSON" in observation.error
+
+
+@pytest.mark.parametrize("body", NO_LISTS.values(), ids=NO_LISTS)
+async def test_json_that_is_no_list_is_told_and_no_failure_where_models_are_configured(
+    engine, body
+):
+    engine.models = body
+    observation = await seen(service_of(engine, ("m",)))
+    assert observation.ok
+    assert "no list of models" in observation.mismatch
+
+
+@pytest.mark.parametrize("status", [302, 400, 403, 429, 500, 503])
+async def test_a_list_that_is_not_given_is_told_and_no_failure_where_models_are_configured(
     engine, status
 ):
     engine.models_status = status
     observation = await seen(service_of(engine, ("m",)))
+    assert observation.ok
+    assert str(status) in observation.mismatch
+
+
+@pytest.mark.parametrize("status", [302, 404, 429, 500, 503])
+async def test_a_list_that_is_not_given_is_a_failure_where_models_are_asked_for(engine, status):
+    engine.models_status = status
+    observation = await seen(service_of(engine))
     assert not observation.ok
     assert str(status) in observation.error
 
@@ -227,7 +254,7 @@ async def test_an_engine_without_a_list_is_ok_where_models_are_configured(engine
     engine.models_status = status
     observation = await seen(service_of(engine, ("m",)))
     assert observation.ok
-    assert observation.cards is None
+    assert (observation.cards, observation.mismatch) == (None, None)
 
 
 POISONED_LISTS = {
@@ -248,7 +275,28 @@ def test_a_row_is_kept_whole():
     assert card.max_model_len is None
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"data":1}', b'{"data":[{"id":1}]}'])
+@pytest.mark.parametrize(
+    "row", [{"name": "x"}, {"id": 1}, {"id": None}, [], "x", None], ids=msgspec.json.encode
+)
+def test_a_row_that_names_no_model_is_passed_over(row):
+    cards = parse_cards(msgspec.json.encode({"data": [row, ROW]}))
+    assert [card.id for card in cards] == ["m"]
+
+
+@pytest.mark.parametrize("length", ["32768", True, 0.5, [1], {"a": 1}], ids=repr)
+def test_a_context_length_of_a_wrong_type_is_none(length):
+    (card,) = parse_cards(msgspec.json.encode({"data": [ROW | {"max_model_len": length}]}))
+    assert card.max_model_len is None
+
+
+@pytest.mark.parametrize(("parent", "length"), [("m", 512), ("other", None), (["m"], None)])
+def test_an_adapter_has_its_base_models_context(parent, length):
+    adapter = {"id": "adapter", "parent": parent}
+    _, card = parse_cards(msgspec.json.encode({"data": [ROW, adapter]}))
+    assert card.max_model_len == length
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"data":1}', b"<html>"])
 def test_what_is_no_model_list_is_said_so(body):
     with pytest.raises(msgspec.MsgspecError):
         list(parse_cards(body))
@@ -291,6 +339,28 @@ async def test_models_are_learnt_anew_at_each_probe(engine):
         prober.suspect(named(fleet, "a"))
         await until(lambda: "other" in fleet.catalog.members)
     assert "m" not in fleet.catalog.members
+
+
+async def test_a_list_that_is_not_given_is_told_once_and_the_service_used(engine):
+    engine.models_status = 429
+    fleet = build(spec("a", ("m",), url=engine.url), healthy=False)
+    with capture_logs() as lines:
+        async with probing(fleet, interval_s=0.001):
+            await engine.asked_times(8)
+            service = named(fleet, "a")
+            assert service.is_healthy
+            assert "429" in service.last_error
+    assert sum(line["event"] == "models_differ" for line in lines) == 1
+
+
+async def test_models_that_were_learnt_are_kept_while_none_are_listed(engine):
+    fleet = build(spec("a", None, url=engine.url), healthy=False)
+    async with probing(fleet, unhealthy_after=2) as prober:
+        await until(lambda: named(fleet, "a").is_healthy)
+        engine.models = {"data": []}
+        prober.suspect(named(fleet, "a"))
+        await until(lambda: named(fleet, "a").health.failures)
+    assert list(fleet.catalog.members) == ["m"]
 
 
 async def test_a_suspect_is_probed_at_once(engine):
