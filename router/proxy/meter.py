@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -22,16 +21,17 @@ from router.ledger import Kind, Ledger, Refusal, Reservation
 from router.limits.estimate import PromptFrames, believed
 from router.log import get_logger
 from router.model import NO_USAGE, Usage
-from router.openai.body import Fields, Flag, is_true
+from router.openai.body import is_true
 from router.openai.cost import Cost, is_countable, most
 from router.openai.paths import BY_UPSTREAM
-from router.openai.stream_taps import UsageFilter, UsageTap
+from router.openai.stream_taps import UsageTap
 from router.openai.unary_tap import BodyTap
 from router.openai.usage import Tap
 from router.proxy.admit import Wanted
 from router.proxy.answer import UpstreamError
 from router.proxy.ask import ask
 from router.proxy.rate_lines import RateLines, lines_of
+from router.proxy.stream_usage import StreamUsage, stream_usage
 from router.proxy.upstream import Upstreams, request_head
 
 _log = get_logger("router.proxy")
@@ -46,15 +46,7 @@ class _Count(msgspec.Struct):
     count: int
 
 
-class _StreamOptions(msgspec.Struct):
-    include_usage: Flag = None
-    continuous_usage_stats: Flag = None
-
-
 _decode_count = msgspec.json.Decoder(_Count).decode
-_decode_options = msgspec.json.Decoder(_StreamOptions | None).decode
-# What is not known of them goes on as it came: no number is read, so none can be too large.
-_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 
 
 class Answered(Protocol):
@@ -111,16 +103,6 @@ class Unmetered:
         """Charge what was answered, or nothing. Does not await; a second call does nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What usage the engine is asked to tell in a stream, and what of it the client wanted."""
-
-    keep_last: bool
-    keep_each: bool
-    continuous: bool
-    n: int
-
-
 class Meter(Unmetered, msgspec.Struct, eq=False):
     """One request's reservation, from before it is sent to after it has ended.
 
@@ -141,7 +123,7 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
     reservation: Reservation
     changes: Mapping[str, Any] = _NO_CHANGES
     charged: Usage | None = NO_USAGE
-    asked: _Asked | None = None
+    asked: StreamUsage | None = None
 
     @property
     def weight(self) -> int:
@@ -153,7 +135,10 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
         if self.reservation.clamped or self.cost.must_limit:
             self.limit_answer()
         if wanted.path.tells_usage and wanted.fields.streams:
-            self.ask_for_usage(wanted.fields, continuous=self.reservation.windows.limits_tokens)
+            limited = self.reservation.windows.limits_tokens
+            asked = self.asked = stream_usage(wanted.fields, continuous=limited)
+            if asked is not None and asked.options is not None:
+                self.changes = {**self.changes, "stream_options": asked.options}
 
     def limit_answer(self) -> None:
         """Have the engine stop where the reservation ends, as it would not by itself."""
@@ -163,38 +148,11 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
             each = reservation.granted_completion_tokens // cost.choices
             self.changes = {cost.limit_field: max(1, each)}
 
-    def ask_for_usage(self, fields: Fields, *, continuous: bool) -> None:
-        """Have a chat or completions stream tell its usage, besides what the client asks for."""
-        raw = fields.stream_options
-        try:
-            told = _decode_options(raw) or _StreamOptions()
-            options = dict(_decode_members(raw) or {})
-        except msgspec.ValidationError:
-            return  # the engine refuses these options, and says why
-        keep_last = is_true(told.include_usage)
-        keep_each = keep_last and is_true(told.continuous_usage_stats)
-        n = 1 if fields.n is None else max(1, fields.count("n") or 1)
-        self.asked = _Asked(keep_last, keep_each, continuous or keep_each, n)
-        if keep_last and (keep_each or not continuous):
-            return
-        options["include_usage"] = True
-        if continuous:
-            options["continuous_usage_stats"] = True
-        self.changes = {**self.changes, "stream_options": options}
-
     def tap(self, *, streams: bool) -> Tap:
         """What reads the usage of an answer, and takes out what the client did not ask for."""
-        asked = self.asked
         if not streams:
             return BodyTap()
-        if asked is None:
-            return UsageTap()
-        return UsageFilter(
-            keep_last=asked.keep_last,
-            keep_each=asked.keep_each,
-            continuous=asked.continuous,
-            n=asked.n,
-        )
+        return UsageTap() if self.asked is None else self.asked.tap()
 
     def rate_lines(self) -> bytes:
         """What is left of the organization's tightest windows."""
