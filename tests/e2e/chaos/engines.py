@@ -241,7 +241,10 @@ class _Connection(asyncio.Protocol):
             await self._engine.weather.thawed.wait()
             if self.transport.is_closing():
                 return
-            self.transport.write(piece)
+            try:
+                self.transport.write(piece)
+            except RuntimeError:  # uvloop may have closed it without having told of it yet
+                return
         match attempt.act.end:
             case End.STALL:
                 await asyncio.get_running_loop().create_future()
