@@ -14,7 +14,6 @@ that what disturbs one disturbs the others; what counts is the median of the tur
 import argparse
 import asyncio
 import gc
-import hashlib
 import os
 import sys
 import tempfile
@@ -33,12 +32,12 @@ from bench.overhead import BACKENDS
 from bench.targets import (
     HARNESS_CORE,
     PROXY_CORE,
-    ROUTER_CONFIG,
     StartError,
     Target,
     Testbed,
     end_on_sigterm,
     free_port,
+    router_config,
 )
 
 PLAIN = "without"
@@ -48,14 +47,6 @@ MARKS_US = {KEYS: 6.0}
 CONNECTIONS = 32
 # In this time a router has written what its last requests left behind: that is their cost, too.
 PAUSE_S = 0.12
-ORGANIZATION = """\
-organizations:
-  - id: bench
-    daily_tokens: 1000000000000
-    monthly_tokens: 1000000000000
-    daily_requests: 1000000000
-    keys: [{{id: bench-1, sha256: {digest}}}]
-"""
 
 
 class RouterPair(Testbed):
@@ -73,21 +64,12 @@ class RouterPair(Testbed):
         folder = self._root / name
         folder.mkdir()
         config = folder / "backends.yaml"
-        config.write_text(self._config(port, with_keys=name == KEYS))
+        config.write_text(router_config(port, self.backend_ports, with_keys=name == KEYS))
         command = [sys.executable, "-m", "router", "serve", "--config", str(config)]
         command.append("--access-log" if name == LOG else "--no-access-log")
         child = self._spawn(name, [*command, "--state-dir", str(folder)], PROXY_CORE)
         child.wait_until(port, "/health")
         return Target(name, [port], family(child.pid))
-
-    def _config(self, port: int, *, with_keys: bool) -> str:
-        services = "\n".join(
-            f"  - {{name: bench-{index}, url: 'http://127.0.0.1:{p}', models: [{wire.MODEL}]}}"
-            for index, p in enumerate(self.backend_ports)
-        )
-        digest = hashlib.sha256(wire.KEY.encode()).hexdigest()
-        keys = ORGANIZATION.format(digest=digest) if with_keys else ""
-        return ROUTER_CONFIG.format(port=port, services=services) + keys
 
 
 @dataclass(frozen=True)

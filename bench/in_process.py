@@ -14,7 +14,6 @@ instructions a request, to a few in ten thousand on any machine: that compares t
 import argparse
 import asyncio
 import gc
-import hashlib
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -25,9 +24,9 @@ from typing import TypeVar, cast
 import uvloop
 
 from bench import wire
-from bench.added_cost import KEYS, ORGANIZATION, PLAIN
+from bench.added_cost import KEYS, PLAIN
 from bench.backend import UNARY_ANSWER
-from bench.targets import ROUTER_CONFIG, Testbed, free_port
+from bench.targets import Testbed, free_port, router_config
 from router.config.loading import load
 from router.daemon import Daemon
 from router.log import configure_logging
@@ -108,14 +107,8 @@ def plugged(protocol: P) -> tuple[P, Nowhere]:
 async def way(bed: Testbed, name: str) -> AsyncIterator[Way]:
     """A router called `without`, or `keys` with a key and a quota, as long as the context lasts."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        services = "\n".join(
-            f"  - {{name: bench-{index}, url: 'http://127.0.0.1:{port}', models: [{wire.MODEL}]}}"
-            for index, port in enumerate(bed.backend_ports)
-        )
-        digest = hashlib.sha256(wire.KEY.encode()).hexdigest()
-        keys = ORGANIZATION.format(digest=digest) if name == KEYS else ""
         config = Path(folder) / "backends.yaml"
-        config.write_text(ROUTER_CONFIG.format(port=free_port(), services=services) + keys)
+        config.write_text(router_config(free_port(), bed.backend_ports, with_keys=name == KEYS))
         settings = load(config)
         daemon = Daemon(settings, lambda: settings, Path(folder) / "state.db")
         async with daemon.serving():

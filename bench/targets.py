@@ -1,5 +1,6 @@
 """Starts and stops what is measured: fake backends, nginx, the router; each on its own core."""
 
+import hashlib
 import http.client
 import os
 import shutil
@@ -62,6 +63,27 @@ limits: {{per_ip: {{requests_per_second: 1000000, burst: 1000000}}}}
 services:
 {services}
 """
+
+
+ORGANIZATION = """\
+organizations:
+  - id: bench
+    daily_tokens: 1000000000000
+    monthly_tokens: 1000000000000
+    daily_requests: 1000000000
+    keys: [{{id: bench-1, sha256: {digest}}}]
+"""
+
+
+def router_config(port: int, backend_ports: Sequence[int], *, with_keys: bool = False) -> str:
+    """The router's configuration: the fake backends, and perhaps a key with an exact quota."""
+    services = "\n".join(
+        f"  - {{name: bench-{index}, url: 'http://127.0.0.1:{p}', models: [{wire.MODEL}]}}"
+        for index, p in enumerate(backend_ports)
+    )
+    digest = hashlib.sha256(wire.KEY.encode()).hexdigest()
+    keys = ORGANIZATION.format(digest=digest) if with_keys else ""
+    return ROUTER_CONFIG.format(port=port, services=services) + keys
 
 
 class StartError(Exception):
@@ -213,12 +235,8 @@ class Testbed:
         return [nginx, "-p", str(self._folder), "-c", str(config)]
 
     def _router(self, port: int) -> list[str]:
-        services = "\n".join(
-            f"  - {{name: bench-{index}, url: 'http://127.0.0.1:{p}', models: [{wire.MODEL}]}}"
-            for index, p in enumerate(self.backend_ports)
-        )
         config = self._folder / "backends.yaml"
-        config.write_text(ROUTER_CONFIG.format(port=port, services=services))
+        config.write_text(router_config(port, self.backend_ports))
         # As nginx above: the access log's cost is measured on its own, see `bench.added_cost`.
         options = ["--config", str(config), "--no-access-log"]
         return [sys.executable, "-m", "router", "serve", *options]

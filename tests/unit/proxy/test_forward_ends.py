@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from router.errors import Draining, GatewayTimeout, ModelLoading, Overloaded
+from router.fleet.lease import Lease
 from router.fleet.service import Health
 from router.model import ServiceSpec
 from router.proxy.relay import Relay
@@ -55,7 +56,8 @@ async def test_after_a_shutdown_no_engine_is_asked():
     house.assert_nothing_is_held()
 
 
-async def test_who_waits_for_a_slot_at_a_shutdown_gets_none():
+async def one_in_line() -> tuple[House, Lease, asyncio.Task[None]]:
+    """The only slot is leased, and a call waits for it."""
     house = House(Pool(answers(200)))
     house.max_queue = 1
     house.fleet.publish("yaml", [ServiceSpec("a", "http://a", "yaml", ("m",), max_concurrency=1)])
@@ -63,6 +65,11 @@ async def test_who_waits_for_a_slot_at_a_shutdown_gets_none():
     task = asyncio.create_task(house.forward())
     while not house.fleet.queued:
         await asyncio.sleep(0)
+    return house, lease, task
+
+
+async def test_who_waits_for_a_slot_at_a_shutdown_gets_none():
+    house, lease, task = await one_in_line()
     house.forwarder.shut_down()
     lease.release()
     with pytest.raises(Draining):
@@ -72,13 +79,7 @@ async def test_who_waits_for_a_slot_at_a_shutdown_gets_none():
 
 
 async def test_a_slot_that_came_just_before_a_shutdown_is_given_back():
-    house = House(Pool(answers(200)))
-    house.max_queue = 1
-    house.fleet.publish("yaml", [ServiceSpec("a", "http://a", "yaml", ("m",), max_concurrency=1)])
-    lease = house.fleet.take("m")
-    task = asyncio.create_task(house.forward())
-    while not house.fleet.queued:
-        await asyncio.sleep(0)
+    house, lease, task = await one_in_line()
     lease.release()
     house.forwarder.shut_down()
     with pytest.raises(Draining):
