@@ -1,6 +1,7 @@
 """What keys and an exact quota add to a request, in one process and without a socket.
 
-    python -m bench.in_process                 CPU time, the best of many batches: half a minute
+    python -m bench.in_process                 CPU time, the best of many batches: a few seconds
+    python -m bench.in_process --cold          the same with caches that are emptied before each
     valgrind --tool=callgrind --callgrind-out-file=/dev/null \\
         python -m bench.in_process --count keys 1000
 
@@ -9,6 +10,10 @@ a loop, and what they write goes nowhere. What is left is the router's own code:
 wake-ups, warm caches. So it shows small differences that `bench.added_cost` cannot, and is no
 measure of what a request really costs. Under callgrind, two counts of requests give the
 instructions a request, to a few in ten thousand on any machine: that compares two versions.
+
+A processor that slept between two requests has forgotten much of what it knew. `--cold` is that
+without mercy: what counts there is how many different functions and objects a request touches,
+not how often. A router under load is between the two.
 """
 
 import argparse
@@ -19,12 +24,13 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from statistics import median
 from typing import TypeVar, cast
 
 import uvloop
 
 from bench import wire
-from bench.added_cost import KEYS, PLAIN
+from bench.added_cost import KEYS, PLAIN, middle
 from bench.backend import UNARY_ANSWER
 from bench.targets import Testbed, free_port, router_config
 from router.config.loading import load
@@ -37,6 +43,9 @@ BACKENDS = 2
 CLIENTS = 32
 BATCH = 300
 BATCHES = 60
+COLD_REQUESTS = 1500
+# Chosen so that a request costs about what it does under load, less the kernel's part.
+FORGETTING = bytes(range(1, 256)) * 64 * 1024
 
 
 class Nowhere:
@@ -134,6 +143,26 @@ async def compare(bed: Testbed) -> dict[str, float]:
     return best
 
 
+async def compare_cold(bed: Testbed) -> dict[str, list[float]]:
+    """Microseconds of each request, taken in turns, with nothing of the router in a cache."""
+    costs: dict[str, list[float]] = {PLAIN: [], KEYS: []}
+    async with AsyncExitStack() as stack:
+        ways = {name: await stack.enter_async_context(way(bed, name)) for name in costs}
+        for each in ways.values():
+            each.go(BATCH)
+        gc.collect()
+        gc.disable()
+        for index in range(COLD_REQUESTS):
+            for name, each in ways.items():
+                FORGETTING.find(0)
+                begin = time.perf_counter_ns()
+                each.go(1)
+                costs[name].append((time.perf_counter_ns() - begin) / 1000)
+            if index % 50 == 0:
+                await asyncio.sleep(0.03)
+    return costs
+
+
 async def count(bed: Testbed, name: str, requests: int) -> None:
     """Nothing but so many requests, after a few that warm up."""
     async with way(bed, name) as only:
@@ -148,16 +177,29 @@ def main() -> None:
     parser.add_argument(
         "--count", nargs=2, metavar=("NAME", "N"), help=f"{PLAIN} or {KEYS}, and how many requests"
     )
+    parser.add_argument("--cold", action="store_true", help="with empty caches")
     args = parser.parse_args()
     configure_logging("json", "error")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, Testbed(Path(folder)) as bed:
         bed.start_backends(BACKENDS)
         if args.count:
             uvloop.run(count(bed, args.count[0], int(args.count[1])))
-            return
-        best = uvloop.run(compare(bed))
-    added = best[KEYS] - best[PLAIN]
-    print(f"{PLAIN} {best[PLAIN]:.1f}, {KEYS} {best[KEYS]:.1f} CPU µs a request: {added:+.1f}")
+        elif args.cold:
+            tell_cold(uvloop.run(compare_cold(bed)))
+        else:
+            best = uvloop.run(compare(bed))
+            added = best[KEYS] - best[PLAIN]
+            told = f"{PLAIN} {best[PLAIN]:.1f}, {KEYS} {best[KEYS]:.1f} CPU µs a request"
+            print(f"{told}: {added:+.1f}")
+
+
+def tell_cold(costs: dict[str, list[float]]) -> None:
+    """Print the medians, and the median difference of neighbours."""
+    added = [more - less for more, less in zip(costs[KEYS], costs[PLAIN], strict=True)]
+    value, low, high = middle(added)
+    plain, keys = (median(costs[name]) for name in (PLAIN, KEYS))
+    print(f"cold: {PLAIN} {plain:.1f}, {KEYS} {keys:.1f} µs a request: ", end="")
+    print(f"{value:+.1f} (95 %: {low:+.1f} to {high:+.1f})")
 
 
 if __name__ == "__main__":
