@@ -103,7 +103,8 @@ def most(  # noqa: PLR0917 - all of them, always: keywords cost time here
     if counted is None:
         prompt = len(body) + frame
         # Where a conversation is the only list, there are no media in it.
-        if body.count(b"[") >= path.media_lists:
+        only = body.find(b"[") if path.media_lists > 1 else -1
+        if body.rfind(b"[") != only:
             prompt += _media_shown(body) * MEDIA_TOKENS
     else:
         prompt, frame = counted, 0
