@@ -10,6 +10,8 @@ import pytest
 IMPORTED = """
 import signal, sys
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests may ignore it
+
 class Interrupting:
     def find_spec(self, name, path=None, target=None):
         if name == "router.daemon":
