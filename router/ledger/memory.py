@@ -67,45 +67,15 @@ class MemoryLedger(Ledger):
 
     def settle(self, reservation: Reservation, usage: Usage | None) -> bool:
         """See `Ledger.settle`."""
-        if not reservation.open and not self._reopened(reservation):
-            return False
-        reservation.open = False
-        self._open.discard(reservation)
         if usage is None:
             tokens = reservation.seen_prompt_tokens + reservation.seen_completion_tokens
         else:
             tokens = usage.prompt_tokens + usage.completion_tokens
-        unused = reservation.held - tokens
-        if unused < 0:
-            self._overruns += 1
-        windows = reservation.windows
-        day, month = windows.day_tokens, windows.month_tokens
-        day.used += tokens
-        day.left += unused
-        month.used += tokens
-        month.left += unused
-        windows.day_requests.used += 1
-        if reservation.checkpointed:
-            _set_checkpoint(reservation, 0)
-        if not windows.changed:
-            self._changed(windows)
-        return True
+        return self._end(reservation, tokens)
 
     def release(self, reservation: Reservation) -> bool:
         """See `Ledger.release`."""
-        if not reservation.open and not self._reopened(reservation):
-            return False
-        reservation.open = False
-        self._open.discard(reservation)
-        windows = reservation.windows
-        windows.day_tokens.left += reservation.held
-        windows.month_tokens.left += reservation.held
-        windows.day_requests.left += 1
-        if reservation.checkpointed:
-            _set_checkpoint(reservation, 0)
-            if not windows.changed:
-                self._changed(windows)
-        return True
+        return self._end(reservation, None)
 
     def configure(self, limits: Mapping[str, Limits]) -> None:
         """See `Ledger.configure`."""
@@ -197,6 +167,33 @@ class MemoryLedger(Ledger):
 
         One that does sets `changed`, and is not told again until it has cleared it.
         """
+
+    def _end(self, reservation: Reservation, tokens: int | None) -> bool:
+        """Give back what a reservation holds but for `tokens`, which are used; None: all of it."""
+        if not reservation.open and not self._reopened(reservation):
+            return False
+        reservation.open = False
+        self._open.discard(reservation)
+        windows, unused = reservation.windows, reservation.held
+        day, month, requests = windows.day_tokens, windows.month_tokens, windows.day_requests
+        changed = tokens is not None
+        if tokens is not None:
+            unused -= tokens
+            if unused < 0:
+                self._overruns += 1
+            day.used += tokens
+            month.used += tokens
+            requests.used += 1
+        else:
+            requests.left += 1
+        day.left += unused
+        month.left += unused
+        if reservation.checkpointed:
+            _set_checkpoint(reservation, 0)
+            changed = True
+        if changed and not windows.changed:
+            self._changed(windows)
+        return True
 
     def _reopened(self, reservation: Reservation) -> bool:
         """Undo the settlement of what seemed leaked: whoever holds it ends it after all."""

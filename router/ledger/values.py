@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import NamedTuple
 
 from router.ledger.windows import Period
 
@@ -57,7 +57,6 @@ class Tightest(NamedTuple):
 _HELD_RETRY_AFTER_S = 5.0
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why nothing was reserved: of the windows without room, the one that ends last.

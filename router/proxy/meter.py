@@ -22,7 +22,7 @@ from router.limits.estimate import PromptFrames, believed
 from router.log import get_logger
 from router.model import NO_USAGE, Usage
 from router.openai.body import is_true
-from router.openai.cost import FRAME_TOKENS, Cost, is_countable, most
+from router.openai.cost import Cost, is_countable, most
 from router.openai.paths import BY_UPSTREAM
 from router.openai.stream_taps import UsageTap
 from router.openai.unary_tap import BodyTap
@@ -244,7 +244,7 @@ class Metering:
         cost = self.estimate(wanted)
         whole = cost.completion_tokens
         outcome = self.ledger.reserve(organization, cost.prompt_tokens, whole, self.clock(), whole)
-        if type(outcome) is Refusal:
+        if isinstance(outcome, Refusal):
             if outcome.kind is Kind.TOKENS:
                 if is_countable(wanted.path, fields, wanted.body):
                     return None
@@ -288,7 +288,7 @@ class Metering:
             wanted.fields,
             wanted.body,
             self._fleet.contexts[model],
-            self.frames.get(model, FRAME_TOKENS),
+            self.frames[model],
             counted,
         )
 

@@ -31,10 +31,7 @@ class RateLines:
 
     def tell(self, windows: WindowSet, now: float) -> bytes:
         """All six lines; nothing where a kind has no limit or the day has ended, see `lines_of`."""
-        # The hot path: `WindowSet.tightest_tokens` without the call.
-        tokens, month, requests = windows.day_tokens, windows.month_tokens, windows.day_requests
-        if month.left < tokens.left:
-            tokens = month
+        tokens, requests = windows.tightest_tokens(), windows.day_requests
         kept = self._kept.get(windows)
         if (
             kept is None
