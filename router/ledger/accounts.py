@@ -23,8 +23,7 @@ class Counter:
     Attributes:
         limit: the most it may use, or `NO_LIMIT`.
         used: what is settled.
-        left: what a new request may take; negative after an overrun or a lowered limit. Kept,
-            rather than what is reserved, as every request asks for it.
+        left: what a new request may take; negative after an overrun or a lowered limit.
         open: of what is reserved, the part that was used already when last looked at.
     """
 
@@ -56,11 +55,6 @@ class Counter:
         """The sum of what open reservations hold."""
         return self.limit - self.used - self.left
 
-    def use(self, amount: int) -> None:
-        """Count what was used without a reservation: by an earlier process."""
-        self.used += amount
-        self.left -= amount
-
     def apply(self, limit: int) -> None:
         """Let another limit hold from now on."""
         self.left += limit - self.limit
@@ -84,14 +78,31 @@ class Counter:
 
 
 class WindowSet:
-    """The counters in force at one time.
+    """The counters in force at one time, and what requests change of them.
+
+    While a set is in force, what is taken of the day's tokens is taken of the month's, so which of
+    them has the least left stays the same. A request therefore changes plain numbers here, and
+    `fold` brings the counters up to date for whoever looks at them.
 
     Attributes:
-        start, end: from when until when they are, in seconds since the epoch.
-        changed: what is settled or checkpointed has changed since a ledger that persists looked.
+        start, end: from when until when it is in force, in seconds since the epoch.
+        in_force: it is the account's current one; if not, every change is folded at once, for a
+            later set may have counters in common with it.
+        left_tokens: what a new request may take of the tightest window of tokens.
+        left_requests: the same of the day's requests.
+        used_tokens, used_requests: settled since the last fold.
+        tightest: of the windows of tokens, the one with the least left.
+        form: for whoever tells clients of these windows, to be filled with the two numbers that
+            are left; it holds in the second `form_at`. A fold forgets it.
+        quiet: nobody need be told of a change: it is in force, and a ledger that persists knows of
+            one since it looked.
     """
 
-    __slots__ = ("changed", "day_requests", "day_tokens", "end", "month_tokens", "start")
+    __slots__ = (
+        "_left_requests_before", "_left_tokens_before", "day_requests", "day_tokens", "end", "form",
+        "form_at", "in_force", "left_requests", "left_tokens", "month_tokens", "quiet", "start",
+        "tightest", "used_requests", "used_tokens",
+    )  # fmt: skip
 
     def __init__(self, day_tokens: Counter, month_tokens: Counter, day_requests: Counter) -> None:
         self.day_tokens = day_tokens
@@ -100,20 +111,38 @@ class WindowSet:
         # A month ends with a day: the day's bounds are the set's.
         self.start = float(day_tokens.start)
         self.end = float(day_tokens.end)
-        self.changed = False
+        self.in_force = True
+        self.quiet = False
+        self.form = b""
+        self.used_tokens = self.used_requests = 0
+        self._look()
+
+    def _look(self) -> None:
+        """See what the counters have left."""
+        day, month = self.day_tokens, self.month_tokens
+        self.tightest = month if month.left < day.left else day
+        self.left_tokens = self._left_tokens_before = self.tightest.left
+        self.left_requests = self._left_requests_before = self.day_requests.left
+        self.form_at = -1
+
+    def fold(self) -> None:
+        """Bring the counters up to date, and what is left with them."""
+        for each in (self.day_tokens, self.month_tokens):
+            each.used += self.used_tokens
+            each.left += self.left_tokens - self._left_tokens_before
+        self.day_requests.used += self.used_requests
+        self.day_requests.left += self.left_requests - self._left_requests_before
+        self.used_tokens = self.used_requests = 0
+        self._look()
 
     @property
     def limits_tokens(self) -> bool:
         """Whether there is any limit on tokens."""
         return self.day_tokens.limit != NO_LIMIT or self.month_tokens.limit != NO_LIMIT
 
-    def tightest_tokens(self) -> Counter:
-        """Of the windows of tokens, the one with the least left."""
-        day, month = self.day_tokens, self.month_tokens
-        return month if month.left < day.left else day
-
     def counters(self) -> tuple[Counter, Counter, Counter]:
-        """All three, in the order in which they are told."""
+        """All three, up to date, in the order in which they are told."""
+        self.fold()
         return self.day_tokens, self.month_tokens, self.day_requests
 
 
@@ -128,7 +157,6 @@ class Reservation(msgspec.Struct, eq=False):
         seen_prompt_tokens: last usage seen, see `progress`.
         seen_completion_tokens: last usage seen, see `progress`.
         checkpointed: of that, what its windows count as open.
-        open: neither settled nor released yet.
         still: searches for what was leaked that have found it since it last moved. They are counted
             rather than timed: no clock that is set, and no process that stood still, makes a leak
             of what moves between two of them.
@@ -142,7 +170,6 @@ class Reservation(msgspec.Struct, eq=False):
     seen_prompt_tokens: int = 0
     seen_completion_tokens: int = 0
     checkpointed: int = 0
-    open: bool = True
     still: int = 0
     leaked: int | None = None
 
@@ -167,9 +194,8 @@ class Reservation(msgspec.Struct, eq=False):
         self.still = 0
 
     def __repr__(self) -> str:
-        state = "open" if self.open else "ended"
         return (
-            f"<Reservation {state}, organization={self.organization!r},"
+            f"<Reservation organization={self.organization!r},"
             f" prompt_tokens={self.prompt_tokens},"
             f" granted_completion_tokens={self.granted_completion_tokens},"
             f" seen={self.seen_prompt_tokens}+{self.seen_completion_tokens}>"
@@ -191,7 +217,7 @@ class Account:
         self.organization = organization
         self.limits = limits
         self._counters: dict[tuple[Kind, Period, int], Counter] = {}
-        self.current = self.roll(now)
+        self.current = self._windows(now)
 
     def at(self, now: float) -> WindowSet:
         """The counters in force at a time."""
@@ -200,16 +226,34 @@ class Account:
 
     def roll(self, now: float) -> WindowSet:
         """Make the windows of a time the current ones, with the counters they had, if any."""
-        day, month = day_of(now), month_of(now)
-        self.current = WindowSet(
-            self.counter(Kind.TOKENS, day),
-            self.counter(Kind.TOKENS, month),
-            self.counter(Kind.REQUESTS, day),
-        )
+        old = self.current
+        old.fold()
+        old.in_force = old.quiet = False
+        self.current = self._windows(now)
         self._forget_old()
         return self.current
 
-    def counter(self, kind: Kind, window: Window) -> Counter:
+    def _windows(self, now: float) -> WindowSet:
+        day, month = day_of(now), month_of(now)
+        return WindowSet(
+            self._counter(Kind.TOKENS, day),
+            self._counter(Kind.TOKENS, month),
+            self._counter(Kind.REQUESTS, day),
+        )
+
+    def fold(self, old: WindowSet) -> None:
+        """Bring all counters up to date after a change of windows that are no longer in force."""
+        old.fold()
+        self.current.fold()
+
+    def use(self, kind: Kind, window: Window, used: int, held: int = 0) -> None:
+        """Count what was used, or is held, without a reservation: by another process."""
+        counter = self._counter(kind, window)
+        counter.used += used
+        counter.left -= used + held
+        self.current.fold()
+
+    def _counter(self, kind: Kind, window: Window) -> Counter:
         """The counter of a window, made if need be; it is the last to be forgotten."""
         key = kind, window.period, window.start
         found = self._counters.pop(key, None)
@@ -221,14 +265,15 @@ class Account:
         return found
 
     def counters(self) -> list[Counter]:
-        """Every counter that is kept."""
+        """Every counter that is kept, up to date."""
+        self.current.fold()
         return list(self._counters.values())
 
     def daily_tokens(self) -> list[Counter]:
         """Tokens by day: each reservation is in one of them."""
         return [
             each
-            for each in self._counters.values()
+            for each in self.counters()
             if each.kind is Kind.TOKENS and each.period is Period.DAY
         ]
 
@@ -237,6 +282,7 @@ class Account:
         self.limits = limits
         for each in self._counters.values():
             each.apply(_limit(limits, each.kind, each.period))
+        self.current.fold()
 
     def _forget_old(self) -> None:
         in_force = self.current.counters()

@@ -47,20 +47,15 @@ class MemoryLedger(Ledger):
             windows = self._new_account(organization, now).current
         if not windows.start <= now < windows.end:
             windows = self._accounts[organization].roll(now)
-        day, month, requests = windows.day_tokens, windows.month_tokens, windows.day_requests
-        left = day.left
-        if month.left < left:  # noqa: PLR1730 - the hot path: a fifth of the time of min()
-            left = month.left
         held = prompt_tokens + completion_tokens
-        clamped = held > left
-        if clamped or requests.left < 1:
+        clamped = held > windows.left_tokens
+        if clamped or windows.left_requests < 1:
             least = prompt_tokens + min(completion_tokens, max(1, clamp_to))
-            if least > left or requests.left < 1:
+            if least > windows.left_tokens or windows.left_requests < 1:
                 return _refusal(windows, least)
-            held = left
-        day.left -= held
-        month.left -= held
-        requests.left -= 1
+            held = windows.left_tokens
+        windows.left_tokens -= held
+        windows.left_requests -= 1
         reservation = Reservation(windows, held, prompt_tokens, clamped)
         self._open.add(reservation)
         return reservation
@@ -71,11 +66,11 @@ class MemoryLedger(Ledger):
             tokens = reservation.seen_prompt_tokens + reservation.seen_completion_tokens
         else:
             tokens = usage.prompt_tokens + usage.completion_tokens
-        return self._end(reservation, tokens)
+        return self._end(reservation, tokens, 1)
 
     def release(self, reservation: Reservation) -> bool:
         """See `Ledger.release`."""
-        return self._end(reservation, None)
+        return self._end(reservation, 0, 0)
 
     def configure(self, limits: Mapping[str, Limits]) -> None:
         """See `Ledger.configure`."""
@@ -90,7 +85,8 @@ class MemoryLedger(Ledger):
     def tightest(self, organization: str, now: float) -> Tightest:
         """See `Ledger.tightest`."""
         windows = self._look_up(organization, now)
-        tokens, requests = windows.tightest_tokens(), windows.day_requests
+        windows.fold()
+        tokens, requests = windows.tightest, windows.day_requests
         return Tightest(
             None if tokens.limit == NO_LIMIT else tokens.usage(),
             None if requests.limit == NO_LIMIT else requests.usage(),
@@ -165,35 +161,36 @@ class MemoryLedger(Ledger):
     def _changed(self, windows: WindowSet) -> None:
         """Settled or checkpointed usage of these windows is new; for ledgers that persist.
 
-        One that does sets `changed`, and is not told again until it has cleared it.
+        One that does makes windows that are in force quiet until it has looked at them.
         """
 
-    def _end(self, reservation: Reservation, tokens: int | None) -> bool:
-        """Give back what a reservation holds but for `tokens`, which are used; None: all of it."""
-        if not reservation.open and not self._reopened(reservation):
-            return False
-        reservation.open = False
-        self._open.discard(reservation)
-        windows, unused = reservation.windows, reservation.held
-        day, month, requests = windows.day_tokens, windows.month_tokens, windows.day_requests
-        changed = tokens is not None
-        if tokens is not None:
-            unused -= tokens
-            if unused < 0:
-                self._overruns += 1
-            day.used += tokens
-            month.used += tokens
-            requests.used += 1
-        else:
-            requests.left += 1
-        day.left += unused
-        month.left += unused
-        if reservation.checkpointed:
-            _set_checkpoint(reservation, 0)
-            changed = True
-        if changed and not windows.changed:
-            self._changed(windows)
+    def _end(self, reservation: Reservation, tokens: int, requests: int) -> bool:
+        """Give back what a reservation holds, but for so many tokens and requests that are used."""
+        try:
+            self._open.remove(reservation)
+        except KeyError:
+            if not self._reopened(reservation):
+                return False
+        windows, held = reservation.windows, reservation.held
+        windows.left_tokens += held - tokens
+        windows.used_tokens += tokens
+        windows.left_requests += 1 - requests
+        windows.used_requests += requests
+        if tokens > held:
+            self._overruns += 1
+        if reservation.checkpointed or not windows.quiet:
+            self._note_end(reservation, requests)
         return True
+
+    def _note_end(self, reservation: Reservation, requests: int) -> None:
+        """Tell of an end to whom it is news."""
+        windows, checkpointed = reservation.windows, reservation.checkpointed
+        if checkpointed:
+            _set_checkpoint(reservation, 0)
+        if checkpointed or requests:
+            self._changed(windows)
+        if not windows.in_force:
+            self._accounts[reservation.organization].fold(windows)
 
     def _reopened(self, reservation: Reservation) -> bool:
         """Undo the settlement of what seemed leaked: whoever holds it ends it after all."""
@@ -201,15 +198,13 @@ class MemoryLedger(Ledger):
         if charged is None:
             return False
         self._log.warning("reservation_ended_late", reservation=repr(reservation))
-        windows, given_back = reservation.windows, reservation.held - charged
-        if given_back < 0:
+        windows, held = reservation.windows, reservation.held
+        windows.left_tokens -= held - charged
+        windows.used_tokens -= charged
+        windows.used_requests -= 1
+        if charged > held:
             self._overruns -= 1
-        for each in (windows.day_tokens, windows.month_tokens):
-            each.used -= charged
-            each.left -= given_back
-        windows.day_requests.used -= 1
-        if not windows.changed:
-            self._changed(windows)
+        self._changed(windows)
         return True
 
     def _new_account(self, organization: str, now: float) -> Account:
@@ -237,14 +232,9 @@ def _set_checkpoint(reservation: Reservation, seen: int) -> None:
 
 def _refusal(windows: WindowSet, tokens: int) -> Refusal:
     """Of the windows without room for so many tokens, or a request, tell the one to wait for."""
-    wanted = (
-        (windows.day_tokens, tokens),
-        (windows.month_tokens, tokens),
-        (windows.day_requests, 1),
-    )
     short = [
         Refusal(each.kind, each.period, each.limit, each.used, each.reserved, least, each.end)
-        for each, least in wanted
+        for each, least in zip(windows.counters(), (tokens, tokens, 1), strict=True)
         if each.left < least
     ]
     return max(short, key=lambda refusal: (not refusal.is_held, refusal.resets_at))

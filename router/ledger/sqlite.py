@@ -120,7 +120,7 @@ class SqliteLedger(MemoryLedger):
             self._log.error("ledger_backlog_full", error=str(error))
 
     def _changed(self, windows: WindowSet) -> None:
-        windows.changed = True
+        windows.quiet = windows.in_force
         self._unsaved.add(windows)
         self._woken.set()
 
@@ -142,7 +142,7 @@ class SqliteLedger(MemoryLedger):
             counters = {each for windows in self._unsaved for each in windows.counters()}
             self._usage.put(map(_stored, counters))
         for windows in self._unsaved:
-            windows.changed = False
+            windows.quiet = False
         self._unsaved.clear()
         self._generation = generation
 
@@ -190,18 +190,16 @@ def stored_usage(
     for row in UsageTable(database).in_force(now):
         if row.organization not in accounts:
             accounts[row.organization] = Account(row.organization, Limits(), now)
-        _add(accounts[row.organization], row).left -= row.open  # told as reserved
+        _add(accounts[row.organization], row, held=row.open)  # told as reserved
     return {
         name: [each.usage() for each in account.at(now).counters()]
         for name, account in sorted(accounts.items())
     }
 
 
-def _add(account: Account, row: StoredWindow) -> Counter:
+def _add(account: Account, row: StoredWindow, held: int = 0) -> None:
     window = Window(Period(row.period), row.period_start, row.period_end)
-    counter = account.counter(Kind(row.kind), window)
-    counter.use(row.used)
-    return counter
+    account.use(Kind(row.kind), window, row.used, held)
 
 
 def _stored(counter: Counter) -> StoredWindow:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import compress
+from operator import attrgetter
 from typing import Final
 
 from router.metrics.histogram import FINE_SECONDS, SECONDS, Histogram
@@ -13,6 +14,8 @@ from router.model import Usage
 
 _FOLD_AT = 512
 _STATUS_CLASS = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
+_PROMPT_TOKENS = attrgetter("prompt_tokens")
+_COMPLETION_TOKENS = attrgetter("completion_tokens")
 
 Sample = tuple[
     float, tuple[str, int], str | None, bool, bool, bool, bool,
@@ -144,9 +147,9 @@ class OrganizationCells:
         self.prompt_tokens = 0
         self.completion_tokens = 0
 
-    def add(self, charged: Usage | None) -> None:
-        """Count a request's last attempt."""
-        self.requests += 1
-        if charged is not None:
-            self.prompt_tokens += charged.prompt_tokens
-            self.completion_tokens += charged.completion_tokens
+    def add(self, charged: Sequence[Usage | None]) -> None:
+        """Count requests, by what was charged for each."""
+        self.requests += len(charged)
+        usages = [usage for usage in charged if usage is not None]
+        self.prompt_tokens += sum(map(_PROMPT_TOKENS, usages))
+        self.completion_tokens += sum(map(_COMPLETION_TOKENS, usages))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -30,6 +32,7 @@ from router.metrics.families import (
 )
 from router.metrics.histogram import FINE_SECONDS, Histogram
 
+_ORGANIZATION = itemgetter(ORGANIZATION)
 _MAX_ORGANIZATIONS = 200
 _MAX_GONE_SERVICES = 256
 OTHERS = "other"
@@ -75,11 +78,10 @@ class Metrics:
         self._sample_listeners.append(listener)
 
     def _folded(self, service: str, samples: list[Sample]) -> None:
-        organizations = self._organizations
-        for sample in samples:
-            name = sample[ORGANIZATION]
-            if name and sample[LAST]:
-                (organizations.get(name) or self.organization(name)).add(sample[CHARGED])
+        for name, asked in groupby(sorted(samples, key=_ORGANIZATION), _ORGANIZATION):
+            charged = [sample[CHARGED] for sample in asked if sample[LAST]]
+            if name and charged:
+                self.organization(name).add(charged)
         for listener in self._sample_listeners:
             listener(service, samples)
 

@@ -104,7 +104,7 @@ def most(  # noqa: PLR0917 - all of them, always: keywords cost time here
         prompt = len(body) + frame
         # Where a conversation is the only list, there are no media in it.
         only = body.find(b"[") if path.media_lists > 1 else -1
-        if body.rfind(b"[") != only:
+        if body.find(b"[", only + 1) >= 0:
             prompt += _media_shown(body) * MEDIA_TOKENS
     else:
         prompt, frame = counted, 0
@@ -140,9 +140,10 @@ def _generating(
         completion = choices * (UNKNOWN_CONTEXT_TOKENS if each is None else max(0, each))
     else:
         must_limit = False
+        room = context * prompts
         # The hot path: a comparison takes a fifth of the time of min() or max().
-        if prompt > context * prompts:  # noqa: PLR1730
-            prompt = context * prompts
+        if prompt > room:  # noqa: PLR1730
+            prompt = room
         completion = context * choices - prompt
         if each is not None and each * choices < completion:
             completion = each * choices

@@ -30,7 +30,7 @@ from router.openai.usage import Tap
 from router.proxy.admit import Wanted
 from router.proxy.answer import UpstreamError
 from router.proxy.ask import ask
-from router.proxy.rate_lines import RateLines, lines_of
+from router.proxy.rate_lines import lines_left, lines_of
 from router.proxy.stream_usage import StreamUsage, stream_usage
 from router.proxy.upstream import Upstreams, request_head
 
@@ -132,15 +132,23 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
 
     def prepare(self, wanted: Wanted) -> None:
         """Settle what the engine must be told beyond the client's own words."""
-        if self.reservation.clamped or self.cost.must_limit:
-            self.limit_answer()
-        if wanted.path.tells_usage and wanted.fields.streams:
-            limited = self.reservation.windows.limits_tokens
-            asked = self.asked = stream_usage(wanted.fields, continuous=limited)
-            if asked is not None and asked.options is not None:
-                self.changes = {**self.changes, "stream_options": asked.options}
+        try:
+            if self.reservation.clamped or self.cost.must_limit:
+                self._limit_answer()
+            if wanted.path.tells_usage and wanted.fields.streams:
+                self._ask_usage(wanted)
+        except BaseException:  # a fault gives the reservation back
+            self.close(None)
+            raise
 
-    def limit_answer(self) -> None:
+    def _ask_usage(self, wanted: Wanted) -> None:
+        """Have the engine tell what a stream costs."""
+        limited = self.reservation.windows.limits_tokens
+        asked = self.asked = stream_usage(wanted.fields, continuous=limited)
+        if asked is not None and asked.options is not None:
+            self.changes = {**self.changes, "stream_options": asked.options}
+
+    def _limit_answer(self) -> None:
         """Have the engine stop where the reservation ends, as it would not by itself."""
         cost, reservation = self.cost, self.reservation
         matters = reservation.clamped or reservation.windows.limits_tokens
@@ -156,9 +164,9 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
 
     def rate_lines(self) -> bytes:
         """What is left of the organization's tightest windows."""
-        metering = self.metering
-        lines = metering.lines.tell(self.reservation.windows, metering.clock())
-        return lines or metering.rate_lines(self.reservation.organization)
+        metering, reservation = self.metering, self.reservation
+        lines = lines_left(reservation.windows, metering.clock())
+        return lines or metering.rate_lines(reservation.organization)
 
     def progress(self, tap: Tap | None) -> None:
         """Note what an answer has cost so far, in case the router does not live to its end."""
@@ -214,7 +222,6 @@ class Metering:
 
     Attributes:
         frames: what prompts of a model cost beyond their bytes.
-        lines: what answers tell of the quota.
     """
 
     def __init__(
@@ -223,7 +230,6 @@ class Metering:
         self.ledger = ledger
         self.clock = clock
         self.frames = PromptFrames()
-        self.lines = RateLines()
         self._fleet = fleet
         self._upstreams = upstreams
         self._silent: set[str] = set()
@@ -241,17 +247,22 @@ class Metering:
                 "`background` is not taken: an answer that is fetched later cannot be charged.",
                 param="background",
             )
-        cost = self.estimate(wanted)
+        model, body = wanted.model, wanted.body
+        context, frame = self._fleet.contexts[model], self.frames[model]
+        cost = most(wanted.path, fields, body, context, frame)
         whole = cost.completion_tokens
         outcome = self.ledger.reserve(organization, cost.prompt_tokens, whole, self.clock(), whole)
-        if isinstance(outcome, Refusal):
+        if not isinstance(outcome, Reservation):
             if outcome.kind is Kind.TOKENS:
-                if is_countable(wanted.path, fields, wanted.body):
+                if is_countable(wanted.path, fields, body):
                     return None
                 outcome = self._reserve_least(organization, cost)
             if isinstance(outcome, Refusal):
                 raise self._refused(organization, outcome)
-        return self._opened(wanted, cost, outcome)
+        meter = Meter(self, model, len(body), cost, outcome)
+        if outcome.clamped or cost.must_limit or fields.stream is not None:
+            meter.prepare(wanted)
+        return meter
 
     async def open_counted(self, organization: str, wanted: Wanted) -> Meter:
         """The same near the end of a quota: with the engine's own count of the prompt.
@@ -263,16 +274,8 @@ class Metering:
         outcome = self._reserve_least(organization, cost)
         if isinstance(outcome, Refusal):
             raise self._refused(organization, outcome)
-        return self._opened(wanted, cost, outcome)
-
-    def _opened(self, wanted: Wanted, cost: Cost, reservation: Reservation) -> Meter:
-        meter = Meter(self, wanted.model, len(wanted.body), cost, reservation)
-        if reservation.clamped or cost.must_limit or wanted.fields.stream is not None:
-            try:
-                meter.prepare(wanted)
-            except BaseException:  # a fault gives the reservation back
-                meter.close(None)
-                raise
+        meter = Meter(self, wanted.model, len(wanted.body), cost, outcome)
+        meter.prepare(wanted)
         return meter
 
     def estimate(self, wanted: Wanted, counted: int | None = None) -> Cost:

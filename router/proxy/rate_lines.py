@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from router.ledger import Tightest
-from router.ledger.accounts import NO_LIMIT, Counter, WindowSet
-
-_MAX_KEPT = 1024
-_Kept = tuple[int, int, Counter, int, int, bytes]
-"""From and until when, window of tokens, its limit, limit of requests, and the lines but for what
-is left."""
+from router.ledger.accounts import NO_LIMIT, WindowSet
 
 
 def lines_of(tightest: Tightest, now: float) -> bytes:
@@ -20,46 +15,33 @@ def lines_of(tightest: Tightest, now: float) -> bytes:
     return lines
 
 
-class RateLines:
-    """The same lines for every answer, where both kinds have a limit: only two numbers change.
+def lines_left(windows: WindowSet, now: float) -> bytes:
+    """The same where both kinds have a limit and the day has not ended; else nothing.
 
-    The rest is kept for a second at a time.
+    From one answer to the next only two numbers change, so the rest is kept for a second.
     """
+    second = int(now)
+    if second != windows.form_at and not _set_form(windows, second):
+        return b""
+    requests, tokens = windows.left_requests, windows.left_tokens
+    if tokens < 0 or requests < 0:
+        return windows.form % (max(0, requests), max(0, tokens))
+    return windows.form % (requests, tokens)
 
-    def __init__(self) -> None:
-        self._kept: dict[WindowSet, _Kept] = {}
 
-    def tell(self, windows: WindowSet, now: float) -> bytes:
-        """All six lines; nothing where a kind has no limit or the day has ended, see `lines_of`."""
-        tokens, requests = windows.tightest_tokens(), windows.day_requests
-        kept = self._kept.get(windows)
-        if (
-            kept is None
-            or not kept[0] <= now < kept[1]
-            or kept[2] is not tokens
-            or kept[3] is not tokens.limit
-            or kept[4] is not requests.limit
-        ):
-            if NO_LIMIT in {tokens.limit, requests.limit} or now >= windows.end:
-                return b""
-            kept = self._keep(windows, tokens, requests, int(now))
-        left, left_requests = tokens.left, requests.left
-        if left < 0 or left_requests < 0:
-            left, left_requests = max(0, left), max(0, left_requests)
-        return kept[5] % (left_requests, left)
-
-    def _keep(self, windows: WindowSet, tokens: Counter, requests: Counter, second: int) -> _Kept:
-        if len(self._kept) >= _MAX_KEPT:
-            self._kept.clear()
-        form = _BOTH_LINES % (
-            requests.limit,
-            max(0, requests.end - second),
-            tokens.limit,
-            max(0, tokens.end - second),
-        )
-        kept = second, second + 1, tokens, tokens.limit, requests.limit, form
-        self._kept[windows] = kept
-        return kept
+def _set_form(windows: WindowSet, second: int) -> bool:
+    """Write all that holds for a second; False where something else is to be told."""
+    tokens, requests = windows.tightest, windows.day_requests
+    if NO_LIMIT in {tokens.limit, requests.limit} or second >= windows.end:
+        return False
+    windows.form_at = second
+    windows.form = _BOTH_LINES % (
+        requests.limit,
+        max(0, requests.end - second),
+        tokens.limit,
+        max(0, tokens.end - second),
+    )
+    return True
 
 
 def _form(kind: bytes, left: bytes = b"%d") -> bytes:

@@ -223,7 +223,8 @@ async def test_of_two_windows_with_one_limit_the_tightest_ones_end_is_told(house
     meter = await house.chat(max_tokens=7)
     windows = meter.reservation.windows
     first = told(meter.rate_lines())
-    windows.month_tokens.use(100)
+    windows.month_tokens.left -= 100
+    windows.fold()
     second = told(meter.rate_lines())
     ends = [int(lines[b"x-ratelimit-reset-tokens"].rstrip(b"s")) for lines in (first, second)]
     assert ends[1] - ends[0] == windows.month_tokens.end - windows.day_tokens.end

@@ -12,8 +12,8 @@ from router.openai.cost import FRAME_TOKENS
 from router.openai.paths import INFERENCE_PATHS
 from router.openai.stream_taps import UsageFilter
 from router.openai.unary_tap import BodyTap
+from router.proxy import meter as meter_module
 from router.proxy.admit import Wanted
-from router.proxy.meter import Meter
 from unit.proxy.meter_fakes import (
     COMPLETIONS,
     CONTEXT,
@@ -255,7 +255,7 @@ async def test_options_that_nobody_can_read_keep_no_reservation(house_of, given)
 
 async def test_a_fault_while_preparing_gives_the_reservation_back(house_of, monkeypatch):
     house = house_of(5000)
-    monkeypatch.setattr(Meter, "prepare", lambda *_: 1 / 0)
+    monkeypatch.setattr(meter_module, "stream_usage", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         await stream_of(house)
     assert house.ledger.open_count() == 0
