@@ -93,14 +93,14 @@ class WindowSet:
         used_tokens, used_requests: settled since the last fold.
         tightest: of the windows of tokens, the one with the least left.
         form: for whoever tells clients of these windows, to be filled with the two numbers that
-            are left; it holds in the second `form_at`. A fold forgets it.
+            are left; it holds until `form_until`, monotonic seconds. A fold forgets it.
         quiet: nobody need be told of a change: it is in force, and a ledger that persists knows of
             one since it looked.
     """
 
     __slots__ = (
         "_left_requests_before", "_left_tokens_before", "day_requests", "day_tokens", "end", "form",
-        "form_at", "in_force", "left_requests", "left_tokens", "month_tokens", "quiet", "start",
+        "form_until", "in_force", "left_requests", "left_tokens", "month_tokens", "quiet", "start",
         "tightest", "used_requests", "used_tokens",
     )  # fmt: skip
 
@@ -123,7 +123,7 @@ class WindowSet:
         self.tightest = month if month.left < day.left else day
         self.left_tokens = self._left_tokens_before = self.tightest.left
         self.left_requests = self._left_requests_before = self.day_requests.left
-        self.form_at = -1
+        self.form_until = 0.0
 
     def fold(self) -> None:
         """Bring the counters up to date, and what is left with them."""
@@ -146,7 +146,7 @@ class WindowSet:
         return self.day_tokens, self.month_tokens, self.day_requests
 
 
-class Reservation(msgspec.Struct, eq=False):
+class Reservation(msgspec.Struct, eq=False, gc=False):
     """What one request holds, in the windows in which it was made, until it is settled or released.
 
     Attributes:

@@ -10,7 +10,7 @@ from router.ledger.accounts import NO_LIMIT, Account, Counter, Reservation, Wind
 from router.ledger.base import Ledger
 from router.ledger.values import Limits, Refusal, Tightest, WindowUsage
 from router.log import get_logger
-from router.model import Usage
+from router.model import NO_USAGE, Usage
 
 # An hour in which nobody has touched it, and whoever holds it does so several times a second.
 LEAKED_AFTER = 60
@@ -48,29 +48,47 @@ class MemoryLedger(Ledger):
         if not windows.start <= now < windows.end:
             windows = self._accounts[organization].roll(now)
         held = prompt_tokens + completion_tokens
-        clamped = held > windows.left_tokens
-        if clamped or windows.left_requests < 1:
+        clamped = False
+        if held > windows.left_tokens or windows.left_requests < 1:
             least = prompt_tokens + min(completion_tokens, max(1, clamp_to))
             if least > windows.left_tokens or windows.left_requests < 1:
                 return _refusal(windows, least)
-            held = windows.left_tokens
+            held, clamped = windows.left_tokens, True
         windows.left_tokens -= held
         windows.left_requests -= 1
         reservation = Reservation(windows, held, prompt_tokens, clamped)
         self._open.add(reservation)
         return reservation
 
-    def settle(self, reservation: Reservation, usage: Usage | None) -> bool:
-        """See `Ledger.settle`."""
+    def settle(
+        self, reservation: Reservation, usage: Usage | None, *, charged: bool = True
+    ) -> bool:
+        """See `Ledger.settle`; `charged`: the request counts, too."""
+        try:
+            self._open.remove(reservation)
+        except KeyError:
+            if not self._reopened(reservation):
+                return False
+        windows, held = reservation.windows, reservation.held
         if usage is None:
             tokens = reservation.seen_prompt_tokens + reservation.seen_completion_tokens
         else:
             tokens = usage.prompt_tokens + usage.completion_tokens
-        return self._end(reservation, tokens, 1)
+        windows.left_tokens += held - tokens
+        windows.used_tokens += tokens
+        if charged:
+            windows.used_requests += 1
+        else:
+            windows.left_requests += 1
+        if tokens > held:
+            self._overruns += 1
+        if reservation.checkpointed or not windows.quiet:
+            self._note_end(reservation, charged=charged)
+        return True
 
     def release(self, reservation: Reservation) -> bool:
         """See `Ledger.release`."""
-        return self._end(reservation, 0, 0)
+        return self.settle(reservation, NO_USAGE, charged=False)
 
     def configure(self, limits: Mapping[str, Limits]) -> None:
         """See `Ledger.configure`."""
@@ -164,45 +182,26 @@ class MemoryLedger(Ledger):
         One that does makes windows that are in force quiet until it has looked at them.
         """
 
-    def _end(self, reservation: Reservation, tokens: int, requests: int) -> bool:
-        """Give back what a reservation holds, but for so many tokens and requests that are used."""
-        try:
-            self._open.remove(reservation)
-        except KeyError:
-            if not self._reopened(reservation):
-                return False
-        windows, held = reservation.windows, reservation.held
-        windows.left_tokens += held - tokens
-        windows.used_tokens += tokens
-        windows.left_requests += 1 - requests
-        windows.used_requests += requests
-        if tokens > held:
-            self._overruns += 1
-        if reservation.checkpointed or not windows.quiet:
-            self._note_end(reservation, requests)
-        return True
-
-    def _note_end(self, reservation: Reservation, requests: int) -> None:
+    def _note_end(self, reservation: Reservation, *, charged: bool) -> None:
         """Tell of an end to whom it is news."""
-        windows, checkpointed = reservation.windows, reservation.checkpointed
-        if checkpointed:
+        windows = reservation.windows
+        if charged or reservation.checkpointed:
             _set_checkpoint(reservation, 0)
-        if checkpointed or requests:
             self._changed(windows)
         if not windows.in_force:
             self._accounts[reservation.organization].fold(windows)
 
     def _reopened(self, reservation: Reservation) -> bool:
         """Undo the settlement of what seemed leaked: whoever holds it ends it after all."""
-        charged, reservation.leaked = reservation.leaked, None
-        if charged is None:
+        tokens, reservation.leaked = reservation.leaked, None
+        if tokens is None:
             return False
         self._log.warning("reservation_ended_late", reservation=repr(reservation))
         windows, held = reservation.windows, reservation.held
-        windows.left_tokens -= held - charged
-        windows.used_tokens -= charged
+        windows.left_tokens -= held - tokens
+        windows.used_tokens -= tokens
         windows.used_requests -= 1
-        if charged > held:
+        if tokens > held:
             self._overruns -= 1
         self._changed(windows)
         return True

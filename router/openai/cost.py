@@ -38,6 +38,7 @@ _MEDIA_MARKS = (
 _UNCOUNTED_MARKS = (b'"documents"', b'"reasoning_effort"')
 """What a chat template may render and `/tokenize` does not take (vLLM 0.32.0)."""
 _ESCAPE = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
+_LIST = ord("[")
 _UNSET = msgspec.UNSET
 
 
@@ -103,8 +104,8 @@ def most(  # noqa: PLR0917 - all of them, always: keywords cost time here
     if counted is None:
         prompt = len(body) + frame
         # Where a conversation is the only list, there are no media in it.
-        only = body.find(b"[") if path.media_lists > 1 else -1
-        if body.find(b"[", only + 1) >= 0:
+        last = body.rfind(b"[")
+        if last >= 0 and (path.media_lists < 2 or _LIST in body[:last]):
             prompt += _media_shown(body) * MEDIA_TOKENS
     else:
         prompt, frame = counted, 0

@@ -30,7 +30,7 @@ from router.openai.usage import Tap
 from router.proxy.admit import Wanted
 from router.proxy.answer import UpstreamError
 from router.proxy.ask import ask
-from router.proxy.rate_lines import lines_left, lines_of
+from router.proxy.rate_lines import lines_of, set_form
 from router.proxy.stream_usage import StreamUsage, stream_usage
 from router.proxy.upstream import Upstreams, request_head
 
@@ -92,8 +92,12 @@ class Unmetered:
         """What reads the usage of an answer."""
         return UsageTap() if streams else BodyTap()
 
-    def rate_lines(self) -> bytes:
-        """The `x-ratelimit-*` header lines of the answer, each ended by CRLF."""
+    def rate_lines(self, now: float) -> bytes:  # noqa: ARG002 - others need it
+        """The `x-ratelimit-*` header lines of the answer, each ended by CRLF.
+
+        Args:
+            now: monotonic seconds.
+        """
         return b""
 
     def progress(self, tap: Tap | None) -> None:
@@ -103,7 +107,7 @@ class Unmetered:
         """Charge what was answered, or nothing. Does not await; a second call does nothing."""
 
 
-class Meter(Unmetered, msgspec.Struct, eq=False):
+class Meter(Unmetered, msgspec.Struct, eq=False, gc=False):
     """One request's reservation, from before it is sent to after it has ended.
 
     Attributes:
@@ -162,11 +166,15 @@ class Meter(Unmetered, msgspec.Struct, eq=False):
             return BodyTap()
         return UsageTap() if self.asked is None else self.asked.tap()
 
-    def rate_lines(self) -> bytes:
+    def rate_lines(self, now: float) -> bytes:
         """What is left of the organization's tightest windows."""
-        metering, reservation = self.metering, self.reservation
-        lines = lines_left(reservation.windows, metering.clock())
-        return lines or metering.rate_lines(reservation.organization)
+        windows = self.reservation.windows
+        if now >= windows.form_until and not set_form(windows, now, self.metering.clock()):
+            return self.metering.rate_lines(self.reservation.organization)
+        requests, tokens = windows.left_requests, windows.left_tokens
+        if requests < 0 or tokens < 0:  # after an overrun, or with a limit that was lowered
+            requests, tokens = max(0, requests), max(0, tokens)
+        return windows.form % (requests, tokens)
 
     def progress(self, tap: Tap | None) -> None:
         """Note what an answer has cost so far, in case the router does not live to its end."""

@@ -15,26 +15,22 @@ def lines_of(tightest: Tightest, now: float) -> bytes:
     return lines
 
 
-def lines_left(windows: WindowSet, now: float) -> bytes:
-    """The same where both kinds have a limit and the day has not ended; else nothing.
+def set_form(windows: WindowSet, elapsed: float, now: float) -> bool:
+    """Write down the same lines for the rest of a second, but for what is left.
 
-    From one answer to the next only two numbers change, so the rest is kept for a second.
+    Args:
+        windows: keep it.
+        elapsed: monotonic seconds.
+        now: seconds since the epoch.
+
+    Returns:
+        False where `lines_of` is needed: a kind has no limit, or the day has ended.
     """
     second = int(now)
-    if second != windows.form_at and not _set_form(windows, second):
-        return b""
-    requests, tokens = windows.left_requests, windows.left_tokens
-    if tokens < 0 or requests < 0:
-        return windows.form % (max(0, requests), max(0, tokens))
-    return windows.form % (requests, tokens)
-
-
-def _set_form(windows: WindowSet, second: int) -> bool:
-    """Write all that holds for a second; False where something else is to be told."""
     tokens, requests = windows.tightest, windows.day_requests
     if NO_LIMIT in {tokens.limit, requests.limit} or second >= windows.end:
         return False
-    windows.form_at = second
+    windows.form_until = elapsed + second + 1 - now
     windows.form = _BOTH_LINES % (
         requests.limit,
         max(0, requests.end - second),

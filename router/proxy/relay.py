@@ -216,7 +216,7 @@ class Relay:
             b"server-timing: queue;dur=%.2f, connect;dur=%.2f, ttft;dur=%.2f\r\n"
         ) % (
             head.lines,
-            call.meter.rate_lines(),
+            call.meter.rate_lines(now),
             call.request_id,
             self.service.label,
             call.queued_s * 1e3,

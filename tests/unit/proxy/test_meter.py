@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 import pytest
 
 from router.errors import InsufficientQuota, InvalidValue
@@ -162,7 +164,7 @@ async def test_the_headers_tell_the_tightest_windows(house_of):
     house = house_of(5000)
     house.ledger.configure({"acme": Limits(5000, 4000, 10)})
     meter = await house.chat(max_tokens=7)
-    lines = dict(line.split(b": ") for line in meter.rate_lines().split(b"\r\n") if line)
+    lines = dict(line.split(b": ") for line in meter.rate_lines(monotonic()).split(b"\r\n") if line)
     assert lines[b"x-ratelimit-limit-requests"] == b"10"
     assert lines[b"x-ratelimit-remaining-requests"] == b"9"
     assert lines[b"x-ratelimit-limit-tokens"] == b"4000"
@@ -178,7 +180,7 @@ def told(lines: bytes) -> dict[bytes, bytes]:
 async def test_of_two_windows_of_tokens_the_one_with_less_left_is_told(house_of):
     house = house_of(5000)
     house.ledger.configure({"acme": Limits(5000, 9000, 10)})
-    lines = told((await house.chat(max_tokens=7)).rate_lines())
+    lines = told((await house.chat(max_tokens=7)).rate_lines(monotonic()))
     assert lines[b"x-ratelimit-limit-tokens"] == b"5000"
 
 
@@ -186,11 +188,11 @@ async def test_a_request_and_a_refusal_are_told_the_same(house_of):
     house = house_of(5000)
     house.ledger.configure({"acme": Limits(5000, 4000, 10)})
     meter = await house.chat(max_tokens=7)
-    assert meter.rate_lines() == house.metering.rate_lines("acme")
+    assert meter.rate_lines(monotonic()) == house.metering.rate_lines("acme")
 
 
 async def test_who_has_a_limit_of_one_kind_alone_is_told_of_that(house_of):
-    lines = told((await house_of(5000).chat(max_tokens=7)).rate_lines())
+    lines = told((await house_of(5000).chat(max_tokens=7)).rate_lines(monotonic()))
     assert set(lines) == {
         b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens",
     }  # fmt: skip
@@ -201,7 +203,7 @@ async def test_less_than_nothing_is_never_left(house_of):
     house = house_of(5000)
     meters = [await house.chat(max_tokens=7) for _ in range(3)]
     house.ledger.configure({"acme": Limits(1, 1, 1)})
-    lines = told(meters[0].rate_lines())
+    lines = told(meters[0].rate_lines(monotonic()))
     assert lines[b"x-ratelimit-remaining-tokens"] == b"0"
     assert lines[b"x-ratelimit-remaining-requests"] == b"0"
 
@@ -211,7 +213,7 @@ async def test_an_answer_after_midnight_is_told_of_the_new_day(house_of):
     house.ledger.configure({"acme": Limits(5000, 9000, 10)})
     meter = await house.chat(max_tokens=7)
     house.now += 86_400
-    lines = told(meter.rate_lines())
+    lines = told(meter.rate_lines(monotonic() + 86_400))
     assert lines[b"x-ratelimit-remaining-requests"] == b"10"
     assert int(lines[b"x-ratelimit-reset-requests"].rstrip(b"s")) > 0
 
@@ -222,20 +224,20 @@ async def test_of_two_windows_with_one_limit_the_tightest_ones_end_is_told(house
     house.ledger.configure({"acme": Limits(5000, 5000, 10)})
     meter = await house.chat(max_tokens=7)
     windows = meter.reservation.windows
-    first = told(meter.rate_lines())
+    first = told(meter.rate_lines(monotonic()))
     windows.month_tokens.left -= 100
     windows.fold()
-    second = told(meter.rate_lines())
+    second = told(meter.rate_lines(monotonic()))
     ends = [int(lines[b"x-ratelimit-reset-tokens"].rstrip(b"s")) for lines in (first, second)]
     assert ends[1] - ends[0] == windows.month_tokens.end - windows.day_tokens.end
 
 
 async def test_without_limits_there_are_no_such_headers(house_of):
-    assert (await house_of().chat()).rate_lines() == b""
+    assert (await house_of().chat()).rate_lines(monotonic()) == b""
 
 
 def test_what_nobody_pays_for_is_free():
     meter = Unmetered()
-    assert (meter.weight, meter.changes, meter.rate_lines()) == (1, {}, b"")
+    assert (meter.weight, meter.changes, meter.rate_lines(monotonic())) == (1, {}, b"")
     assert isinstance(meter.tap(streams=True), UsageTap)
     meter.close(None)

@@ -98,7 +98,7 @@ async def test_a_stream_of_a_told_length_that_breaks_is_cut(attempt):
 
 async def test_a_stream_that_gets_shorter_on_its_way_has_no_length_and_ends_with_an_event(attempt):
     tap = UsageFilter(keep_last=False, keep_each=False, continuous=True)
-    attempt.call.meter = SimpleNamespace(tap=lambda *, streams: tap, rate_lines=lambda: b"")
+    attempt.call.meter = SimpleNamespace(tap=lambda *, streams: tap, rate_lines=lambda _now: b"")
     attempt.head(lines=EVENTS, length=1000)
     attempt.relay.on_data(EVENT)
     assert attempt.exchange.length is None
