@@ -68,7 +68,7 @@ class ModelCard:
     row: dict[str, Any] = field(hash=False)
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one exchange, as the engine reports them."""
 
     prompt_tokens: int = 0

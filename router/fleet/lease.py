@@ -22,7 +22,7 @@ class Lessor(Protocol):
         """Take a slot back; `untold_trial`: a trial of an ejected service that told nothing."""
 
 
-class Lease(msgspec.Struct, eq=False):
+class Lease(msgspec.Struct, eq=False, gc=False):
     """One slot of a service. Given back exactly once, however often `release` is called.
 
     Attributes:

@@ -35,7 +35,7 @@ def is_true(flag: Flag) -> bool:
     return flag.strip().lower() in _TRUE if isinstance(flag, str) else flag == 1
 
 
-class Fields(msgspec.Struct, frozen=True):
+class Fields(msgspec.Struct, frozen=True, gc=False):
     """The top-level fields that routing and limits need; all others are skipped, not built.
 
     Skipping keeps a 32 MiB body of `[[],[],...]` from becoming gigabytes of objects.

@@ -31,7 +31,7 @@ class Entry:
     model: str | None = None
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class Wanted(msgspec.Struct, frozen=True, gc=False):
     """What a request's body asks for.
 
     Attributes:

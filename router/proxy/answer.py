@@ -35,7 +35,7 @@ class MalformedAnswer(UpstreamError):
     kind = "malformed"
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """An answer's head.
 
     Attributes:

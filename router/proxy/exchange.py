@@ -102,7 +102,7 @@ class Exchange(Protocol):
         """Do what has to wait in a task, which ends with the client."""
 
 
-class Call(msgspec.Struct):
+class Call(msgspec.Struct, gc=False):
     """A request that was admitted: what to send, and where it may go.
 
     Attributes:
