@@ -106,6 +106,7 @@ class UnaryLoad:
         """Send for so long; a request that finds no free connection waits for one."""
         loop = asyncio.get_running_loop()
         begin, sent = loop.time(), 0
+        self._running = True
         while not self._rate and self._free:
             self._free.popleft().send(self._request, time.monotonic_ns())
         while (passed := loop.time() - begin) < seconds:
@@ -114,6 +115,7 @@ class UnaryLoad:
                 self._send_or_wait()
             sent = due
             await asyncio.sleep(0.001)
+        self._running = bool(self._rate)  # at a rate, what waits is still to be sent
 
     def _send_or_wait(self) -> None:
         now = time.monotonic_ns()
