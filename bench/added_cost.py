@@ -12,9 +12,9 @@ the third, as a measure of the machine. They get the same load in turns of half 
 that what disturbs one disturbs the others; what counts is the median of the turns' differences.
 
 `--together` gives each a third of the load at the same time. What disturbs one then disturbs all in
-the same moment, so that a difference of one microsecond shows. Each finds the caches as the others
-have left them, and a write to the database is shared by a third of the requests, so the figures are
-higher than one after the other.
+the same moment, so that half a microsecond shows. Each finds the caches as the others have left
+them, and a write to the database is shared by a third of the requests, so the figures are higher
+than one after the other.
 """
 
 import argparse
@@ -177,7 +177,7 @@ def main() -> int:
     parser.add_argument("--of", choices=[KEYS, LOG], default=KEYS, help="the part")
     parser.add_argument("--turns", type=int, default=60, help="of each target")
     parser.add_argument("--seconds", type=float, default=0.0, help="length of a turn")
-    parser.add_argument("--rate", type=float, default=4000, help="requests a second")
+    parser.add_argument("--rate", type=float, default=4000, help="a second; 0: closed loop")
     parser.add_argument("--together", action="store_true", help="all at once, in longer turns")
     parser.add_argument("--quick", action="store_true", help="three short turns")
     args = parser.parse_args()

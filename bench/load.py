@@ -115,7 +115,7 @@ class UnaryLoad:
                 self._send_or_wait()
             sent = due
             await asyncio.sleep(0.001)
-        self._running = bool(self._rate)  # at a rate, what waits is still to be sent
+        self._running = False
 
     def _send_or_wait(self) -> None:
         now = time.monotonic_ns()

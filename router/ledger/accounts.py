@@ -18,7 +18,7 @@ _KEPT_COUNTERS = 9
 
 
 class Counter:
-    """What an organization has used of one kind in one window.
+    """What an organization has used of one kind in one window, as of the last `WindowSet.fold`.
 
     Attributes:
         limit: the most it may use, or `NO_LIMIT`.
@@ -88,7 +88,8 @@ class WindowSet:
         start, end: from when until when it is in force, in seconds since the epoch.
         in_force: it is the account's current one; if not, every change is folded at once, for a
             later set may have counters in common with it.
-        left_tokens: what a new request may take of the tightest window of tokens.
+        left_tokens: what a new request may take of the tightest window of tokens; this and what
+            follows hold while it is in force.
         left_requests: the same of the day's requests.
         used_tokens, used_requests: settled since the last fold.
         tightest: of the windows of tokens, the one with the least left.

@@ -64,16 +64,16 @@ class MemoryLedger(Ledger):
         self, reservation: Reservation, usage: Usage | None, *, charged: bool = True
     ) -> bool:
         """See `Ledger.settle`; `charged`: the request counts, too."""
+        if usage is None:
+            tokens = reservation.seen_prompt_tokens + reservation.seen_completion_tokens
+        else:
+            tokens = usage.prompt_tokens + usage.completion_tokens
         try:
             self._open.remove(reservation)
         except KeyError:
             if not self._reopened(reservation):
                 return False
         windows, held = reservation.windows, reservation.held
-        if usage is None:
-            tokens = reservation.seen_prompt_tokens + reservation.seen_completion_tokens
-        else:
-            tokens = usage.prompt_tokens + usage.completion_tokens
         windows.left_tokens += held - tokens
         windows.used_tokens += tokens
         if charged:

@@ -45,8 +45,6 @@ class PromptFrames(dict[str, int]):
     """
 
     def __missing__(self, model: str) -> int:
-        if len(self) < _MAX_MODELS:
-            self[model] = FRAME_TOKENS
         return FRAME_TOKENS
 
     def learn(self, model: str, cost: Cost, prompt_tokens: int, context: int | None) -> None:

@@ -22,7 +22,7 @@ from router.limits.estimate import PromptFrames, believed
 from router.log import get_logger
 from router.model import NO_USAGE, Usage
 from router.openai.body import is_true
-from router.openai.cost import Cost, is_countable, most
+from router.openai.cost import FRAME_TOKENS, Cost, is_countable, most
 from router.openai.paths import BY_UPSTREAM
 from router.openai.stream_taps import UsageTap
 from router.openai.unary_tap import BodyTap
@@ -168,9 +168,9 @@ class Meter(Unmetered, msgspec.Struct, eq=False, gc=False):
 
     def rate_lines(self, now: float) -> bytes:
         """What is left of the organization's tightest windows."""
-        windows = self.reservation.windows
-        if now >= windows.form_until and not set_form(windows, now, self.metering.clock()):
-            return self.metering.rate_lines(self.reservation.organization)
+        windows, metering = self.reservation.windows, self.metering
+        if now >= windows.form_until and not set_form(windows, now, metering.clock()):
+            return metering.rate_lines(self.reservation.organization)
         requests, tokens = windows.left_requests, windows.left_tokens
         if requests < 0 or tokens < 0:  # after an overrun, or with a limit that was lowered
             requests, tokens = max(0, requests), max(0, tokens)
@@ -256,8 +256,8 @@ class Metering:
                 param="background",
             )
         model, body = wanted.model, wanted.body
-        context, frame = self._fleet.contexts[model], self.frames[model]
-        cost = most(wanted.path, fields, body, context, frame)
+        frame = self.frames.get(model, FRAME_TOKENS)  # what `[model]` gives, without a call
+        cost = most(wanted.path, fields, body, self._fleet.contexts[model], frame)
         whole = cost.completion_tokens
         outcome = self.ledger.reserve(organization, cost.prompt_tokens, whole, self.clock(), whole)
         if not isinstance(outcome, Reservation):

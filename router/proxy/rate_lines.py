@@ -24,11 +24,12 @@ def set_form(windows: WindowSet, elapsed: float, now: float) -> bool:
         now: seconds since the epoch.
 
     Returns:
-        False where `lines_of` is needed: a kind has no limit, or the day has ended.
+        False where `lines_of` is needed: a kind has no limit, or others are in force.
     """
     second = int(now)
     tokens, requests = windows.tightest, windows.day_requests
-    if NO_LIMIT in {tokens.limit, requests.limit} or second >= windows.end:
+    in_force = windows.in_force and second < windows.end
+    if not in_force or NO_LIMIT in {tokens.limit, requests.limit}:
         return False
     windows.form_until = elapsed + second + 1 - now
     windows.form = _BOTH_LINES % (

@@ -247,12 +247,18 @@ def test_what_yesterdays_request_gives_back_of_the_month_is_there_today(ledger: 
     refuse(ledger, 1, 0)
 
 
-def test_what_yesterdays_request_overran_of_the_month_is_missing_today(ledger: Ledger) -> None:
-    """At once, with nobody looking at the numbers in between."""
+@pytest.mark.parametrize("settled_before_midnight", [True, False])
+def test_what_yesterdays_requests_overran_of_the_month_is_missing_today(
+    ledger: Ledger, settled_before_midnight: bool
+) -> None:
+    """At once, with nobody looking in between, also where another one's end waits for the disk."""
     ledger.configure({"acme": Limits(monthly_tokens=1_000)})
-    yesterday = reserve(ledger, 100, 0, NOW - 86_400)
-    reserve(ledger, 50, 0)
-    ledger.settle(yesterday, Usage(900, 0))
+    first, second = (reserve(ledger, 100, 0, NOW - 86_400) for _ in range(2))
+    if settled_before_midnight:
+        ledger.settle(first, Usage(1, 0))
+    reserve(ledger, 49, 0)
+    ledger.settle(first, Usage(1, 0))
+    ledger.settle(second, Usage(900, 0))
     assert isinstance(ledger.reserve("acme", 51, 0, NOW), Refusal)
     assert reserve(ledger, 50, 0).held == 50
 

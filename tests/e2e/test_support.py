@@ -6,7 +6,7 @@ import pytest
 
 from support.http import Client, Dechunker, call, chat
 from support.upstream import Close, Gate, Pause, Reset, ScriptedUpstream, Send, Stall
-from support.wire import LAST_CHUNK, chat_answer, chunk, delta, stream_head
+from support.wire import LAST_CHUNK, answer, chat_answer, chunk, delta, stream_head
 
 
 def test_a_request_is_recorded_verbatim_and_answered_by_the_script(start_upstream):
@@ -89,3 +89,13 @@ def test_chunks_cut_anywhere_come_out_the_same():
         dechunker = Dechunker()
         out = b"".join(dechunker.feed(wire[i : i + size]) for i in range(0, len(wire), size))
         assert (out, dechunker.ended) == (b"".join(payload), True)
+
+
+def test_what_follows_a_chunked_body_is_the_next_answer(start_upstream):
+    """Also where it comes with the end of that body."""
+    both = stream_head() + chunk(b"a") + LAST_CHUNK + answer({"user": "1"})
+    upstream = start_upstream(lambda _: [Send(both)])
+    with Client(upstream.port) as client:
+        client.send(b"POST / HTTP/1.1\r\n\r\n")
+        assert client.response().read().body == b"a"
+        assert client.response().read().json == {"user": "1"}

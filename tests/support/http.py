@@ -48,10 +48,15 @@ class Dechunker:
         size = int(line.split(b";")[0], 16)
         if size == 0 and len(self._buffer) < len(line) + 4:
             return False
-        del self._buffer[: len(line) + 2]
         self.ended = size == 0
+        del self._buffer[: len(line) + (4 if self.ended else 2)]
         self._left = size + 2 if size else 0
         return True
+
+    @property
+    def surplus(self) -> bytes:
+        """What came after the body, once that has ended."""
+        return bytes(self._buffer) if self.ended else b""
 
 
 class Response:
@@ -127,6 +132,7 @@ class Response:
         if self._dechunker is not None:
             self.body += self._dechunker.feed(data)
             self.whole = self._dechunker.ended
+            self._client.surplus = self._dechunker.surplus
             return
         self.body += data
         if self._length is not None:

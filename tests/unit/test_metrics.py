@@ -12,6 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from router.exposition import Family, rendered
 from router.metrics import FINE_SECONDS, SECONDS, Histogram, Metrics, gauge
+from router.metrics.cells import CHARGED, LAST, ORGANIZATION
+from router.model import Usage
 
 BOUNDS = pytest.mark.parametrize("bounds", [SECONDS, FINE_SECONDS])
 VALUES = st.lists(
@@ -167,3 +169,38 @@ def test_a_service_that_comes_back_has_its_counts_and_is_not_forgotten():
         metrics.service(f"s{number}")
         metrics.retain({"a"})
     assert value_of(metrics, "router_client_aborts_total", service="a") == 7
+
+
+def sample(organization: str, charged: Usage | None, *, last: bool = True):
+    """Of a request that was answered."""
+    cells: list[object] = [0.0] * 24
+    cells[1] = ("chat", 200)
+    cells[2], cells[15] = None, "m"
+    cells[ORGANIZATION], cells[LAST], cells[CHARGED] = organization, last, charged
+    return tuple(cells)
+
+
+def test_requests_and_what_was_charged_are_counted_by_organization():
+    """A call that moved is one request, and the anonymous are no organization."""
+    metrics = Metrics("1.2.3")
+    cells = metrics.service("a")
+    for each in (
+        sample("beta", Usage(1, 2)),
+        sample("acme", Usage(10, 20)),
+        sample("", None),
+        sample("gamma", None, last=False),
+        sample("acme", None, last=False),
+        sample("acme", Usage(100, 200)),
+        sample("acme", None),
+    ):
+        cells.add(each)
+    told = {
+        (each.labels["organization"], each.labels.get("kind", "requests")): each.value
+        for family in families(metrics).values()
+        for each in family.samples
+        if each.name.startswith("router_organization_") and each.name.endswith("_total")
+    }
+    assert told == {
+        ("acme", "requests"): 3, ("acme", "prompt"): 110, ("acme", "completion"): 220,
+        ("beta", "requests"): 1, ("beta", "prompt"): 1, ("beta", "completion"): 2,
+    }  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from router.ledger import Limits, Reservation, SqliteLedger, stored_usage
+from router.ledger import Limits, Refusal, Reservation, SqliteLedger, stored_usage
 from router.model import Usage
 from router.storage import Database, StoredWindow, UsageTable
 
@@ -109,6 +109,53 @@ async def test_what_is_open_is_checkpointed_by_itself(database: Database) -> Non
         await until_on_disk(database, (0, 15))
         ledger.release(reservation)
         await until_on_disk(database, (0, 0))
+
+
+async def test_what_ends_while_another_waits_for_the_disk_is_open_there_no_more(
+    database: Database,
+) -> None:
+    """Else a crash would charge it twice."""
+    ledger = SqliteLedger(database, LIMITS)
+    await ledger.start(NOW)
+    seen, unseen = (ledger.reserve("acme", 100, 0, NOW) for _ in range(2))
+    assert isinstance(seen, Reservation)
+    assert isinstance(unseen, Reservation)
+    seen.progress(50, 0)
+    ledger.checkpoint()
+    ledger.flush(NOW)
+    ledger.settle(unseen, Usage(10, 0))
+    ledger.settle(seen, Usage(60, 0))
+    ledger.flush(NOW)
+    await until_on_disk(database, (70, 0))
+
+
+async def test_the_release_of_what_seemed_leaked_reaches_the_disk(database: Database) -> None:
+    """It had been charged there."""
+    ledger = SqliteLedger(database, LIMITS)
+    await ledger.start(NOW)
+    leaked = ledger.reserve("acme", 100, 0, NOW)
+    assert isinstance(leaked, Reservation)
+    leaked.progress(50, 0)
+    ledger.expire(0)
+    ledger.flush(NOW)
+    await until_on_disk(database, (50, 0))
+    ledger.release(leaked)
+    ledger.flush(NOW)
+    await until_on_disk(database, (0, 0))
+
+
+async def test_what_an_earlier_process_used_counts_for_the_first_request(
+    database: Database,
+) -> None:
+    """With nobody looking in between."""
+    earlier = SqliteLedger(database, {"acme": Limits(daily_tokens=1000)})
+    await earlier.start(NOW)
+    spend(earlier, 900)
+    await earlier.close(NOW)
+    ledger = SqliteLedger(database, {"acme": Limits(daily_tokens=1000)})
+    await ledger.start(NOW)
+    assert isinstance(ledger.reserve("acme", 101, 0, NOW), Refusal)
+    assert isinstance(ledger.reserve("acme", 100, 0, NOW), Reservation)
 
 
 async def test_what_was_open_is_settled_by_the_next_start(database: Database) -> None:

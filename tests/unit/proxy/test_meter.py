@@ -218,6 +218,33 @@ async def test_an_answer_after_midnight_is_told_of_the_new_day(house_of):
     assert int(lines[b"x-ratelimit-reset-requests"].rstrip(b"s")) > 0
 
 
+async def test_the_seconds_until_the_reset_go_down(house_of):
+    house = house_of(5000)
+    house.ledger.configure({"acme": Limits(5000, 9000, 10)})
+    meter = await house.chat(max_tokens=7)
+    begin = monotonic()
+    first = told(meter.rate_lines(begin))
+    house.now += 2
+    second = told(meter.rate_lines(begin + 2))
+    for name in (b"x-ratelimit-reset-requests", b"x-ratelimit-reset-tokens"):
+        assert int(first[name].rstrip(b"s")) - int(second[name].rstrip(b"s")) == 2
+
+
+async def test_windows_that_are_in_force_are_told_whatever_the_clock_did(house_of):
+    """Of a request that began before the clock was set back over midnight, and forth again."""
+    house = house_of(5000)
+    house.ledger.configure({"acme": Limits(5000, 9000, 10)})
+    meter = await house.chat(max_tokens=7)
+    house.now -= 86_400
+    await house.chat(max_tokens=7)
+    house.now += 86_400
+    for _ in range(3):
+        await house.chat(max_tokens=7)
+    lines = told(meter.rate_lines(monotonic()))
+    assert lines[b"x-ratelimit-remaining-requests"] == b"6"
+    assert lines[b"x-ratelimit-remaining-tokens"] == b"%d" % (5000 - 4 * meter.weight)
+
+
 async def test_of_two_windows_with_one_limit_the_tightest_ones_end_is_told(house_of):
     """A day's and a month's limit may be the same number; which is tighter changes with time."""
     house = house_of(5000)
