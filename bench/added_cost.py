@@ -176,7 +176,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.added_cost")
     parser.add_argument("--of", choices=[KEYS, LOG], default=KEYS, help="the part")
     parser.add_argument("--turns", type=int, default=60, help="of each target")
-    parser.add_argument("--seconds", type=float, default=0.0, help="length of a turn")
+    parser.add_argument("--seconds", type=float, help="length of a turn: 0.5; together 2.5")
     parser.add_argument("--rate", type=float, default=4000, help="a second; 0: closed loop")
     parser.add_argument("--together", action="store_true", help="all at once, in longer turns")
     parser.add_argument("--quick", action="store_true", help="three short turns")
