@@ -38,7 +38,6 @@ _MEDIA_MARKS = (
 _UNCOUNTED_MARKS = (b'"documents"', b'"reasoning_effort"')
 """What a chat template may render and `/tokenize` does not take (vLLM 0.32.0)."""
 _ESCAPE = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
-_LIST = ord("[")
 _UNSET = msgspec.UNSET
 
 
@@ -104,8 +103,8 @@ def most(  # noqa: PLR0917 - all of them, always: keywords cost time here
     if counted is None:
         prompt = len(body) + frame
         # Where a conversation is the only list, there are no media in it.
-        last = body.rfind(b"[")
-        if last >= 0 and (path.media_lists < 2 or _LIST in body[:last]):
+        first = body.find(b"[")
+        if first >= 0 and (path.media_lists < 2 or first != body.rfind(b"[")):
             prompt += _media_shown(body) * MEDIA_TOKENS
     else:
         prompt, frame = counted, 0
