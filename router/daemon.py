@@ -367,7 +367,8 @@ class Daemon:
             self._access_log.dropped if self._access_log is not None else 0,
         )
         yield from ledger_gauges(self.state.ledger)
-        yield from reload_gauges(self.reloader.generation, self.reloader.last_error)
+        reloader = self.reloader
+        yield from reload_gauges(reloader.generation, reloader.last_error, reloader.last_reload)
         yield from discovery_gauges(self.discovery.statuses())
         if self.state.database is not None:
             yield from storage_gauges(self.state.database.status())

@@ -170,7 +170,7 @@ def ledger_gauges(ledger: Ledger) -> Iterator[Family]:
     )
 
 
-def reload_gauges(generation: int, last_error: str | None) -> Iterator[Family]:
+def reload_gauges(generation: int, last_error: str | None, last_reload: float) -> Iterator[Family]:
     """Which configuration runs, and whether it is the file's."""
     yield gauge(
         "router_config_generation",
@@ -182,6 +182,12 @@ def reload_gauges(generation: int, last_error: str | None) -> Iterator[Family]:
         "router_config_last_reload_success",
         "0 while the file holds a configuration that was refused.",
         [([], float(last_error is None))],
+        [],
+    )
+    yield gauge(
+        "router_config_last_reload_success_timestamp_seconds",
+        "When the file was last found to hold what runs, or made to be: Unix time.",
+        [([], last_reload)],
         [],
     )
 

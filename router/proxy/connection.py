@@ -138,9 +138,9 @@ class ClientConnection(asyncio.Protocol):
 
     # -- what its reader asks for --------------------------------------------------------------
 
-    def ask_for_body(self) -> None:
-        """Tell a client that waits for it to send its body, if no answer is due before."""
-        if self._current is None and self.transport is not None:
+    def ask_for_body(self, exchange: ClientExchange) -> None:
+        """Tell a client that waits for it to send a body, if no answer is due before."""
+        if self._current is None and self.transport is not None and not exchange.old:
             self.transport.write(_CONTINUE)
 
     def hand_over(self) -> asyncio.Transport:
@@ -195,6 +195,8 @@ class ClientConnection(asyncio.Protocol):
         self._due = 0.0
         if incoming is not None:  # while the router did not read, its time did not pass
             self._due = incoming.due = monotonic() + self._downstream.settings().body_timeout_s
+            if b"expect" in incoming.noted and not incoming.size:
+                self.ask_for_body(incoming)
 
     def _go_on(self) -> None:
         """Take up what was sent ahead."""

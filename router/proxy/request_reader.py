@@ -215,8 +215,8 @@ class RequestReader:
         except RouterError as error:
             exchange.refusal = error.with_traceback(None)  # else each would hold the other
             return
-        if b"expect" in exchange.noted and not exchange.old and not self.whole:
-            self._connection.ask_for_body()
+        if b"expect" in exchange.noted and not self.whole:
+            self._connection.ask_for_body(exchange)
 
     def _check_head(self, exchange: ClientExchange) -> None:
         """See to what llhttp leaves to the server: version, host, a body's size and coding."""

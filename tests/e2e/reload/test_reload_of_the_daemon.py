@@ -68,6 +68,17 @@ def test_the_metrics_tell_generation_and_success(reloading):
     assert [router.daemon.metric(name) for name in names] == [1, 0]
 
 
+def test_the_metrics_tell_when_the_file_was_last_taken(reloading):
+    name = "router_config_last_reload_success_timestamp_seconds"
+    before = time.time()
+    router = reloading()
+    taken = router.daemon.metric(name)
+    assert before <= taken <= time.time()
+    router.write_text("services: 1\n")
+    router.until_refused()
+    assert router.daemon.metric(name) == taken
+
+
 # -- storms ------------------------------------------------------------------------------------
 
 

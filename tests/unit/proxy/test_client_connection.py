@@ -383,6 +383,25 @@ def test_nobody_is_told_to_go_on_while_another_answer_is_due():
     assert b"100 Continue" not in client.transport.written
 
 
+def test_who_asked_whether_to_go_on_behind_another_request_is_told_after_its_answer():
+    """It came in one read with the request before it, and sends nothing until it is told."""
+    client = Client()
+    client.handler.reply = later
+    client.send(GET + head(b"content-length: 2", b"expect: 100-continue"))
+    echo(client.handler.requests[0])
+    first, told = client.transport.written.split(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 200 ")
+    assert told == b""
+
+
+def test_who_has_sent_some_of_its_body_is_not_asked_for_it():
+    client = Client()
+    client.handler.reply = later
+    client.send(GET + head(b"content-length: 2", b"expect: 100-continue") + b"h")
+    echo(client.handler.requests[0])
+    assert b"100 Continue" not in client.transport.written
+
+
 def test_nothing_is_owed_after_an_answer_that_closes():
     """What stands behind it in the same read is not answered: no drain waits for it."""
     client = Client()
