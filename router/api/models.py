@@ -7,7 +7,8 @@ from urllib.parse import unquote
 
 from router.access.identity import Identity
 from router.api.answer import Answer, Asking, json_answer
-from router.errors import ModelNotAllowed, NoHealthyBackend
+from router.errors import ModelNotAllowed
+from router.fleet.catalog import no_healthy_service
 from router.fleet.fleet import Fleet
 from router.fleet.service import Service
 
@@ -42,7 +43,7 @@ class ModelPages:
             raise ModelNotAllowed(f"This key may not use the model `{model}`.", param="model")
         row = _row(asked, model, catalog.members[model])
         if row is None:
-            raise NoHealthyBackend(f"No healthy service for `{model}` right now.", retry_after_s=10)
+            raise no_healthy_service(model)
         return json_answer(row)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from router.errors import ModelAmbiguous, ModelLoading, ModelNotFound
+from router.errors import ModelAmbiguous, ModelLoading, ModelNotFound, NoHealthyBackend
 from router.fleet.service import Service
 from router.model import ServiceState
 
 LOADING_RETRY_AFTER_S = 5.0
+UNHEALTHY_RETRY_AFTER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,18 @@ class Catalog:
     short_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unlearnt: tuple[Service, ...] = ()
 
-    def resolve(self, name: str) -> str:
+    def resolve(self, name: str, *, configured: bool = False) -> str:
         """The model that `name` means: exactly, as an alias, or as a short name.
+
+        Args:
+            name: as the client wrote it, or as a named route has it.
+            configured: the configuration names it, as it names every alias.
 
         Raises:
             ModelAmbiguous: a short name of several models.
             ModelNotFound: nothing serves it.
             ModelLoading: nothing is known to serve it, but a service has yet to tell its models.
+            NoHealthyBackend: the configuration names it, and no service has told that it serves it.
         """
         if name in self.members:
             return name
@@ -57,6 +63,8 @@ class Catalog:
                 param="model",
                 retry_after_s=LOADING_RETRY_AFTER_S,
             )
+        if configured or target is not None:
+            raise no_healthy_service(name)
         raise ModelNotFound(
             f"The model `{_shown(name)}` does not exist here. GET /v1/models lists what does.",
             param="model",
@@ -91,6 +99,13 @@ class Contexts(dict[str, int | None]):
     def __missing__(self, model: str) -> int | None:
         context = self[model] = self._longest(model)
         return context
+
+
+def no_healthy_service(model: str) -> NoHealthyBackend:
+    """The error where services of `model` may come back."""
+    return NoHealthyBackend(
+        f"No healthy service for `{model}` right now.", retry_after_s=UNHEALTHY_RETRY_AFTER_S
+    )
 
 
 def _shown(name: str) -> str:

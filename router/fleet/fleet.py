@@ -268,6 +268,19 @@ class Fleet:
             raise self._queues.overloaded(model, "Other requests wait for a slot already.")
         return self._eligible(model, self._members(model), ()), self._turns.get(model, 0)
 
+    def able(self, model: str) -> list[Service]:
+        """Those that are well, full or not, the least busy first: for what needs no slot.
+
+        Raises:
+            NoHealthyBackend, ModelLoading: there is none.
+        """
+        members = self._members(model)
+        able = [each for each in members if each.usable]
+        if not able:
+            raise nobody(model, members, ())
+        now = monotonic()
+        return sorted(able, key=lambda each: (not each.breaker.admits(now), each.in_flight))
+
     def _take(self, model: str, exclude: Collection[Service]) -> Lease:
         members = self.catalog.members.get(model, ())
         free = [

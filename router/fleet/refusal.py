@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from router.errors import ModelLoading, NoHealthyBackend
-from router.fleet.catalog import LOADING_RETRY_AFTER_S
+from router.fleet.catalog import (
+    LOADING_RETRY_AFTER_S,
+    UNHEALTHY_RETRY_AFTER_S,
+    no_healthy_service,
+)
 from router.fleet.service import Service
 from router.model import ServiceState
 
-_UNHEALTHY_RETRY_AFTER_S = 10.0
 _LONGEST_RETRY_AFTER_S = 60.0
 _MINUTE_S = 60.0
 
@@ -21,15 +24,13 @@ def nobody(
     left = [service for service in members if service not in exclude]
     if any(service.asleep for service in left):
         return NoHealthyBackend(
-            f"What serves `{model}` is asleep.", retry_after_s=_UNHEALTHY_RETRY_AFTER_S
+            f"What serves `{model}` is asleep.", retry_after_s=UNHEALTHY_RETRY_AFTER_S
         )
     if any(service.health.state is ServiceState.LOADING for service in left):
         return ModelLoading(
             f"What serves `{model}` is still starting.", retry_after_s=LOADING_RETRY_AFTER_S
         )
-    return NoHealthyBackend(
-        f"No healthy service for `{model}` right now.", retry_after_s=_UNHEALTHY_RETRY_AFTER_S
-    )
+    return no_healthy_service(model)
 
 
 def retry_after(members: Sequence[Service], waiting: int, now: float) -> float:

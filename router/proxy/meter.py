@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from router.errors import InsufficientQuota, InvalidValue, RouterError
+from router.errors import InsufficientQuota, InvalidValue
 from router.fleet.fleet import Fleet
 from router.fleet.service import Service
 from router.ledger import Kind, Ledger, Refusal, Reservation
@@ -37,6 +37,7 @@ from router.proxy.upstream import Upstreams, request_head
 _log = get_logger("router.proxy")
 _TOKENIZE = BY_UPSTREAM["/tokenize"]
 _TOKENIZE_TIMEOUT_S = 5.0
+_TOKENIZE_TRIES = 2
 _BYTES_A_TOKEN = 4
 _NO_CHANGES: Mapping[str, Any] = MappingProxyType({})
 _JSON_LINE = b"content-type: application/json\r\n"
@@ -277,6 +278,7 @@ class Metering:
 
         Raises:
             InsufficientQuota: it does not fit in what is left.
+            NoHealthyBackend, ModelLoading: there is no engine to ask.
         """
         cost = self.estimate(wanted, await self._count(wanted))
         outcome = self._reserve_least(organization, cost)
@@ -314,25 +316,33 @@ class Metering:
         )
 
     async def _count(self, wanted: Wanted) -> int | None:
-        """The prompt's true size, from an engine; None where none tells."""
+        """The prompt's true size, from an engine; None where none tells.
+
+        It takes no slot: it generates nothing, and what is full could not tell whether a request
+        may wait for it.
+
+        Raises:
+            NoHealthyBackend, ModelLoading: there is no engine to ask, nor to answer afterwards.
+        """
+        body = wanted.to_be_counted()
+        for service in self._fleet.able(wanted.model)[:_TOKENIZE_TRIES]:
+            count = await self._count_at(service, body)
+            if count is not None:
+                return count
+        return None
+
+    async def _count_at(self, service: Service, body: bytes) -> int | None:
+        """The same, from this one."""
+        pool = self._upstreams.pool(service.spec.url)
+        start = pool.start_of(_TOKENIZE.upstream, service.spec.api_key)
+        head = request_head(start, _JSON_LINE, len(body))
         try:
-            lease = self._fleet.take(wanted.model)
-        except RouterError:
-            return None
-        try:
-            spec = lease.service.spec
-            pool = self._upstreams.pool(spec.url)
-            body = wanted.to_be_counted()
-            start = pool.start_of(_TOKENIZE.upstream, spec.api_key)
-            head = request_head(start, _JSON_LINE, len(body))
             async with asyncio.timeout(_TOKENIZE_TIMEOUT_S):
                 status, answer = await ask(pool, head, body)
             return _decode_count(answer).count if status == 200 else None
         except (UpstreamError, TimeoutError, msgspec.MsgspecError) as error:
-            _log.warning("tokenize_failed", service=lease.service.name, error=str(error))
+            _log.warning("tokenize_failed", service=service.name, error=str(error))
             return None
-        finally:
-            lease.release()
 
     def note_silent(self, service: str) -> None:
         """Say, once a service, that its tokens are counted by events."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from e2e.quota.engine_script import COUNT, FRAME, compact_answer, engine, generated, usage
-from e2e.quota.organization import CHAT, ask, until_settled, used
+from e2e.quota.organization import CHAT, ask, organization, until_settled, used
+from support.daemon import service
 from support.http import call, chat
-from support.upstream import Send
+from support.upstream import Pause, Send
 from support.wire import answer
 
 COMPLETIONS, RESPONSES, MESSAGES = "/v1/completions", "/v1/responses", "/v1/messages"
@@ -124,6 +126,25 @@ def test_where_no_engine_counts_the_bound_decides(start_metered, status):
     assert ask(router, chat("tiny", max_tokens=300)).status == 200
     assert upstream.requests[-1].json["max_tokens"] < 100
     until_settled(router)
+
+
+def test_who_fits_by_the_engines_count_waits_for_a_busy_engine_and_is_not_refused(
+    start_daemon, start_upstream
+):
+    """Four at once, one slot: the count of one must not find the slot taken by another's."""
+
+    def script(request):
+        pause = [] if request.path == COUNT else [Pause(0.2)]
+        return [*pause, *engine(20)(request)]
+
+    upstream = start_upstream(script)
+    rows = [service("engine", upstream.url, "tiny", max_concurrency=1)]
+    router = start_daemon({"organizations": [organization(daily_tokens=300)], "services": rows})
+    with ThreadPoolExecutor(4) as pool:
+        answers = pool.map(lambda _: ask(router, chat("tiny", max_tokens=50)), range(4))
+        assert [answer.status for answer in answers] == [200] * 4
+    until_settled(router)
+    assert used(router) == 280
 
 
 def test_what_the_engine_counts_is_the_prompt_it_would_answer(start_metered):

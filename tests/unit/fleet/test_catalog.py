@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.config.settings import EjectionSettings
-from router.errors import ModelAmbiguous, ModelLoading, ModelNotFound
+from router.errors import ModelAmbiguous, ModelLoading, ModelNotFound, NoHealthyBackend
 from router.fleet.catalog import Catalog
 from unit.fleet.fleet_fakes import build, card, named, spec
 
@@ -95,6 +95,24 @@ def test_an_unknown_name_is_not_found_once_all_have_told():
     fleet.set_health(named(fleet, "b"), named(fleet, "b").health, [card(LLAMA)])
     with pytest.raises(ModelNotFound):
         fleet.catalog.resolve("new")
+
+
+def test_an_alias_of_what_no_service_has_told_of_may_work_again():
+    """The configuration names it: 503, so that clients come back, and no 404."""
+    with pytest.raises(NoHealthyBackend) as caught:
+        catalog(QWEN, aliases={"gpt-4o": LLAMA}).resolve("gpt-4o")
+    assert caught.value.status == 503
+
+
+def test_a_model_that_the_configuration_names_is_never_unknown():
+    with pytest.raises(NoHealthyBackend):
+        catalog(QWEN).resolve(LLAMA, configured=True)
+
+
+def test_an_alias_of_what_is_still_starting_is_said_to_be_loading():
+    fleet = build(spec("a", None), healthy=False, aliases={"gpt-4o": QWEN})
+    with pytest.raises(ModelLoading):
+        fleet.catalog.resolve("gpt-4o")
 
 
 def test_a_model_that_nothing_healthy_serves_still_resolves():

@@ -25,7 +25,11 @@ CONTEXT = 1000
 
 
 class House:
-    """A metering over a memory ledger and a fleet of one; `counts` is what its engine counts."""
+    """A metering over a memory ledger and a fleet of one.
+
+    `counts` is what its engine counts: a number, an error, the answer itself, None for 404, or a
+    list of these, one for each time that it is asked.
+    """
 
     def __init__(self, monkeypatch, left: int | None, context: int | None = CONTEXT) -> None:
         limits = {} if left is None else {"acme": Limits(daily_tokens=left)}
@@ -33,7 +37,7 @@ class House:
         self.fleet = build(spec("a", max_concurrency=1))
         self.fleet.set_health(named(self.fleet, "a"), HEALTHY, [card("m", max_model_len=context)])
         self.now = NOON
-        self.counts: int | Exception | bytes | None = None
+        self.counts: Any = None
         self.asked: list[bytes] = []
         pool = SimpleNamespace(start_of=lambda path, _key: path.encode())
         self.metering = Metering(
@@ -44,11 +48,12 @@ class House:
     async def ask(self, _pool, head: bytes, body: bytes) -> tuple[int, bytes]:
         assert head.startswith(b"/tokenize")
         self.asked.append(body)
-        if isinstance(self.counts, Exception):
-            raise self.counts
-        if isinstance(self.counts, bytes):
-            return 200, self.counts
-        return (404, b"{}") if self.counts is None else (200, b'{"count":%d}' % self.counts)
+        counts = self.counts.pop(0) if isinstance(self.counts, list) else self.counts
+        if isinstance(counts, Exception):
+            raise counts
+        if isinstance(counts, bytes):
+            return 200, counts
+        return (404, b"{}") if counts is None else (200, b'{"count":%d}' % counts)
 
     async def open(self, path: str = CHAT, **fields: Any) -> Meter:
         body = json.dumps({"model": "m", **fields}).encode()

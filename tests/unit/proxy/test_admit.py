@@ -6,7 +6,13 @@ import json
 
 import pytest
 
-from router.errors import InvalidJson, InvalidModel, MissingModel, ModelNotFound
+from router.errors import (
+    InvalidJson,
+    InvalidModel,
+    MissingModel,
+    ModelNotFound,
+    NoHealthyBackend,
+)
 from router.fleet.catalog import Catalog
 from router.openai.paths import CHAT, INFERENCE_PATHS
 from router.proxy import admit
@@ -121,8 +127,9 @@ def test_no_body_is_no_json_object():
         read(PLAIN, b"", "application/json", CATALOG)
 
 
-def test_a_route_to_a_model_that_is_gone_is_not_found():
-    with pytest.raises(ModelNotFound):
+def test_a_route_to_a_model_that_is_gone_may_work_again():
+    """The configuration names it, so it is not unknown."""
+    with pytest.raises(NoHealthyBackend):
         read(Entry(CHAT, model="gone"), b"{}", "application/json", CATALOG)
 
 

@@ -6,13 +6,13 @@ from time import monotonic
 
 import pytest
 
-from router.errors import InsufficientQuota, InvalidValue
+from router.errors import InsufficientQuota, InvalidValue, NoHealthyBackend
 from router.ledger import Limits
 from router.model import Usage
 from router.openai.stream_taps import UsageTap
 from router.proxy.answer import ConnectFailed
 from router.proxy.meter import Unmetered
-from unit.fleet.fleet_fakes import named
+from unit.fleet.fleet_fakes import HEALTHY, UNHEALTHY, card, named, spec
 from unit.proxy.meter_fakes import (
     COMPLETIONS,
     CONTEXT,
@@ -90,20 +90,30 @@ async def test_where_the_engine_does_not_count_the_bound_stands(house_of, counts
     assert named(house.fleet, "a").in_flight == 0
 
 
-async def test_a_full_engine_is_not_asked(house_of):
+async def test_a_full_engine_is_asked_too_for_its_request_may_wait_for_a_slot(house_of):
     house = house_of(50)
     house.counts = 9
     house.fleet.take("m")
-    with pytest.raises(InsufficientQuota):
-        await house.chat(max_tokens=900)
-    assert house.asked == []
+    meter = await house.chat(max_tokens=900)
+    assert meter.cost.prompt_tokens == 9
+    assert named(house.fleet, "a").in_flight == 1
 
 
-async def test_asking_gives_its_slot_back(house_of):
+async def test_where_no_engine_is_well_that_is_said_and_not_that_the_quota_is_used_up(house_of):
     house = house_of(50)
-    house.counts = 9
-    await house.chat(max_tokens=900)
-    assert named(house.fleet, "a").in_flight == 0
+    house.fleet.set_health(named(house.fleet, "a"), UNHEALTHY)
+    with pytest.raises(NoHealthyBackend):
+        await house.chat(max_tokens=900)
+    assert house.day.reserved == 0
+
+
+async def test_where_one_engine_does_not_count_another_is_asked(house_of):
+    house = house_of(50)
+    house.fleet.publish("yaml", [spec("a", max_concurrency=1), spec("b")])
+    house.fleet.set_health(named(house.fleet, "b"), HEALTHY, [card("m", max_model_len=CONTEXT)])
+    house.counts = [ConnectFailed("refused"), 9]
+    meter = await house.chat(max_tokens=900)
+    assert meter.cost.prompt_tokens == 9
 
 
 async def test_several_prompts_are_not_asked_for_they_can_not_be_counted(house_of):
