@@ -173,19 +173,18 @@ class Dispatch:
                 _check_post(exchange, page)
                 return
             if exchange.method not in {b"GET", b"HEAD"}:
+                if isinstance(page, ClientPage):
+                    self._door.count(exchange.client)
                 raise _wrong_method(exchange, "GET, HEAD")
             _check_no_body(exchange)
             if isinstance(page, ClientPage):
-                exchange.identity = self._door.enter(
-                    exchange.client,
-                    exchange.header(b"authorization"),
-                    exchange.header(b"x-api-key"),
-                )
+                exchange.identity = self._pipeline.enter(exchange)
             elif page.guarded:
                 self._guard.check(exchange)
             return
         exchange.dialect = entry.path.dialect
         if exchange.method != b"POST":
+            self._door.count(exchange.client)
             raise _wrong_method(exchange, "POST")
         exchange.identity = self._pipeline.enter(exchange)
 

@@ -44,11 +44,18 @@ class Door:
         """
         wait_s = self._limiter.check(client, monotonic())
         if wait_s is not None:
-            raise RateLimitExceeded(
-                "Your address sends requests faster than this router takes them from one address.",
-                retry_after_s=wait_s,
-            )
+            raise _too_fast(wait_s)
         return self._keyring.identify(authorization, x_api_key, self._clock(), badge)
+
+    def count(self, client: int) -> None:
+        """Count a request that goes no further, whoever asks.
+
+        Raises:
+            RateLimitExceeded: the address asks too often.
+        """
+        wait_s = self._limiter.check(client, monotonic())
+        if wait_s is not None:
+            raise _too_fast(wait_s)
 
     def identify(
         self, authorization: str | None, x_api_key: str | None, badge: Badge | None = None
@@ -63,3 +70,10 @@ class Door:
     def known(self, authorization: str | None, x_api_key: str | None) -> Identity | None:
         """Whose key it is, of one that is refused; None where it does not count."""
         return self._keyring.known(authorization, x_api_key, self._clock())
+
+
+def _too_fast(wait_s: float) -> RateLimitExceeded:
+    return RateLimitExceeded(
+        "Your address sends requests faster than this router takes them from one address.",
+        retry_after_s=wait_s,
+    )

@@ -46,16 +46,22 @@ def error_body(error: RouterError, dialect: Dialect = Dialect.OPENAI) -> bytes:
     return _encode(error_object(error, dialect))
 
 
-def error_event(error: RouterError, dialect: Dialect) -> bytes:
-    """The one event that ends a broken stream.
+def error_event(error: RouterError, dialect: Dialect, events: int) -> bytes:
+    """The one event that ends a broken stream, after so many others.
 
     It opens with an empty line: what broke may have broken inside an event, and the error must
-    not become part of its data.
+    not become part of its data. Events of responses are numbered, from 0.
     """
     if dialect is Dialect.ANTHROPIC:
         payload: dict[str, Any] = error_object(error, dialect)
     elif dialect is Dialect.RESPONSES:
-        payload = {"type": "error", "code": error.code, "message": error.message, "param": None}
+        payload = {
+            "type": "error",
+            "code": error.code,
+            "message": error.message,
+            "param": None,
+            "sequence_number": events,
+        }
     else:
         return b"\n\ndata: " + _encode(error_object(error, dialect)) + b"\n\n"
     return b"\n\nevent: error\ndata: " + _encode(payload) + b"\n\n"

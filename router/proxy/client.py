@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 _log = get_logger("router.proxy")
 _NO_BODY = frozenset({204, 304})
+# A target as proxies get it: RFC 9112, section 3.2.2.
+_ABSOLUTE = re.compile(rb"^https?://[^/?]*/?", re.IGNORECASE)
+_CLOSE = b"connection: close\r\n"
+_KEEP = b"connection: keep-alive\r\n"
 
 
 class ClientExchange:
@@ -74,6 +79,8 @@ class ClientExchange:
         self._connection = connection
         self._downstream = downstream
         self.method = method
+        if target[:1] != b"/":
+            target = _ABSOLUTE.sub(b"/", target)
         path, _, self._query = target.partition(b"?")
         self.path = path.decode("latin-1")
         self.lines, self.noted = downstream.headers.split(headers)
@@ -181,9 +188,9 @@ class ClientExchange:
             if first:
                 first = b"%x\r\n%b\r\n" % (len(first), first)
         if not self.keep:
-            framing += b"connection: close\r\n"
+            framing += _CLOSE
         elif self.old:
-            framing += b"connection: keep-alive\r\n"
+            framing += _KEEP
         if self._connection.writing_paused and self.flow is not None:
             self.flow.pause()  # since an earlier answer: it will not be told again
         self._write(b"HTTP/1.1 %d %b\r\n%b%b\r\n%b" % (status, reason, lines, framing, first))
@@ -230,7 +237,12 @@ class ClientExchange:
         self._downstream.refused(error, self)
         self._write(
             whole_answer(
-                error, self.dialect, self.request_id, self.rate_lines, self.method, keep=self.keep
+                error,
+                self.dialect,
+                self.request_id,
+                self.rate_lines,
+                self.method,
+                connection=_CLOSE if not self.keep else _KEEP if self.old else b"",
             )
         )
 
@@ -281,16 +293,15 @@ def fault(error: BaseException | None) -> InternalError:
     return InternalError("The router failed; its log has the details.")
 
 
-def whole_answer(
+def whole_answer(  # noqa: PLR0917 - what such an answer is made of, in its order
     error: RouterError,
     dialect: Dialect,
     sent_id: bytes | None = None,
     lines: bytes = b"",
     method: bytes = b"GET",
-    *,
-    keep: bool,
+    connection: bytes = _CLOSE,
 ) -> bytes:
-    """The bytes of an error answer."""
+    """The bytes of an error answer; `connection` is that header's line, if any."""
     body = error_body(error, dialect)
     own = "".join(f"{name}: {value}\r\n" for name, value in error.headers())
     return (
@@ -302,7 +313,7 @@ def whole_answer(
         sent_id or request_id(None),
         own.encode(),
         lines,
-        b"" if keep else b"connection: close\r\n",
+        connection,
         len(body),
         b"" if method == b"HEAD" else body,
     )

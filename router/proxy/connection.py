@@ -8,6 +8,7 @@ client sends ahead waits, as bytes and bounded, until its turn.
 from __future__ import annotations
 
 import asyncio
+import socket
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from router.proxy.downstream import Downstream
 
 _IDLE_S = 75.0
+# Of Linux, include/net/tcp_states.h: both ends, or the peer alone, have closed.
+_TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8
 _LINGER_S = 2.0
 _MAX_AHEAD_BYTES = 64 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -255,7 +258,7 @@ class ClientConnection(asyncio.Protocol):
             return
         if exchange is None:
             self._downstream.refused(error, None)
-            self.transport.write(whole_answer(error, Dialect.OPENAI, keep=False))
+            self.transport.write(whole_answer(error, Dialect.OPENAI))
         else:
             exchange.keep = False
             exchange.write_refusal(error)
@@ -263,8 +266,12 @@ class ClientConnection(asyncio.Protocol):
             self.transport.write_eof()
 
     def check(self, now: float) -> None:
-        """End a wait that has been too long; called by the sweep."""
-        if self._current is not None or self.transport is None:
+        """End a wait that has been too long, and notice who has left; called by the sweep."""
+        if self.transport is None:
+            return
+        if self._current is not None:
+            if self._reading_paused and has_left(self.transport):
+                self.transport.abort()
             return
         if not self._due:
             self._due = now + _IDLE_S
@@ -282,3 +289,16 @@ class ClientConnection(asyncio.Protocol):
             self.refuse(Draining("The router is shutting down.", retry_after_s=1))
         if self.transport is not None:
             self.transport.close()
+
+
+def has_left(transport: asyncio.Transport) -> bool:
+    """Whether the peer has closed, of a connection that is not read.
+
+    Only a read tells of an end otherwise, and nothing is read from who has sent too much ahead.
+    """
+    try:
+        sock = transport.get_extra_info("socket")
+        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    except (AttributeError, OSError):  # no Linux, or a Unix socket
+        return False
+    return state in {_TCP_CLOSE, _TCP_CLOSE_WAIT}

@@ -37,14 +37,28 @@ _NOT_UPSTREAM = _HOP_BY_HOP | {
     b"x-api-key",
     b"api-key",
     b"x-auth-token",
+    b"x-goog-api-key",
     b"cookie",
     # where the client is, is nobody's business behind the router
+    b"cf-connecting-ip",
+    b"cf-connecting-ipv6",
+    b"client-ip",
+    b"fastly-client-ip",
     b"forwarded",
+    b"true-client-ip",
+    b"via",
+    b"x-client-ip",
+    b"x-cluster-client-ip",
+    b"x-envoy-external-address",
+    b"x-forwarded-client-cert",
     b"x-forwarded-for",
     b"x-forwarded-host",
     b"x-forwarded-port",
     b"x-forwarded-proto",
+    b"x-original-forwarded-for",
     b"x-real-ip",
+    # where in an engine a request runs (vLLM 0.32.0) is not the client's to say
+    b"x-data-parallel-rank",
 }
 _NOT_DOWNSTREAM = _HOP_BY_HOP | {
     b"content-length",

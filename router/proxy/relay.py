@@ -315,7 +315,7 @@ class Relay:
         """Tell the client that what it has is not all: by an event, or by a short body."""
         head = self.head
         if head is not None and head.streams and self._length(head) is None:
-            self._exchange.write(error_event(error, self._call.path.dialect))
+            self._exchange.write(error_event(error, self._call.path.dialect, self.events))
             self._exchange.finish()
         else:
             self._exchange.cut()

@@ -110,6 +110,21 @@ def test_a_client_that_goes_while_it_does_not_read_ends_the_stream(router, upstr
     router.until_idle()
 
 
+@pytest.mark.parametrize("how", ["fin", "rst"])
+def test_a_client_that_goes_after_it_has_sent_too_much_ahead_is_noticed(router, upstream, how):
+    """Nothing is read from it any more, so no read can tell."""
+    gate = Gate()
+    upstream.script = lambda _: [gate, Stall()]
+    client = Client(router.port)
+    client.send(encode("POST", PATH, chat()))
+    assert gate.reached.wait(10)
+    client.send(encode("POST", PATH, chat("tiny", user="x" * 100_000)))
+    gate.open()
+    time.sleep(0.3)  # nothing tells that the router has stopped to read
+    assert closing_delay(upstream, leave(client, how)) < LIVENESS_S
+    router.until_idle()
+
+
 def test_a_client_that_goes_before_its_body_is_whole_reaches_no_upstream(router, upstream):
     upstream.forget()
     client = Client(router.port)

@@ -324,6 +324,7 @@ def test_sigterm_lets_running_streams_end_and_refuses_new_ones(start_daemon, sta
         daemon.until(lambda: call(daemon.port, "GET", "/health/ready").status == 503, "draining")
         for refused in (
             call(daemon.port, "POST", PATHS[0], chat()),
+            call(daemon.port, "GET", "/v1/models"),
             waiting.request("POST", PATHS[0], chat()).read(),
         ):
             assert (refused.status, refused.error["code"]) == (503, "draining")

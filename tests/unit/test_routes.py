@@ -57,7 +57,7 @@ class House:
     """A dispatch whose pages answer with their own names, and whose pipeline notes the entry."""
 
     def __init__(self) -> None:
-        self.entered: list[tuple] = []
+        self.counted: list[int] = []
         self.guarded = 0
         self.begun: list[str] = []
         self.served: list[tuple] = []
@@ -68,7 +68,7 @@ class House:
             pipeline=SimpleNamespace(
                 enter=self.begin, serve=self.serve, rate_lines=lambda *_: b"x-left: 1\r\n"
             ),
-            door=SimpleNamespace(enter=self.enter),
+            door=SimpleNamespace(count=self.count),
             guard=SimpleNamespace(check=self.check, check_admin=self.check),
             status=SimpleNamespace(**{name: self.page(name) for name in names}),
             models=SimpleNamespace(list=self.page("list"), one=self.page("one")),
@@ -99,10 +99,9 @@ class House:
         if self.error is not None:
             raise self.error
 
-    def enter(self, client, authorization, x_api_key):
+    def count(self, client) -> None:
         self._maybe_fail()
-        self.entered.append((client, authorization, x_api_key))
-        return ANONYMOUS
+        self.counted.append(client)
 
     def check(self, _asking) -> None:
         self._maybe_fail()
@@ -180,7 +179,7 @@ def test_pages_take_get_and_head_alone(house, method, path):
     with pytest.raises(MethodNotAllowed) as caught:
         house.head(path, method)
     assert ("Allow", "GET, HEAD") in caught.value.headers()
-    assert (house.guarded, house.entered) == (0, [])
+    assert (house.guarded, house.begun) == (0, [])
 
 
 def test_a_refusal_at_the_head_is_told_in_the_paths_own_form(house):
@@ -226,7 +225,7 @@ def test_what_is_left_is_told_as_the_pipeline_has_told_it(house):
 def test_what_is_not_in_the_table_is_unknown_and_reaches_nothing(house, path, method):
     with pytest.raises(UnknownPath):
         house.head(path, method)
-    assert (house.begun, house.entered, house.guarded) == ([], [], 0)
+    assert (house.begun, house.counted, house.guarded) == ([], [], 0)
 
 
 def test_a_long_unknown_path_is_not_repeated_whole(house):
@@ -266,14 +265,25 @@ def test_operators_pages_are_guarded(house, path):
         ("/v1/usage", "own"),
     ],
 )
-def test_clients_pages_pass_the_door(house, path, page):
-    assert house.get(path, authorization="Bearer k") == f"{page} for a key"
-    assert house.entered == [(7, "Bearer k", None)]
+def test_clients_pages_are_entered_as_inference_is(house, path, page):
+    assert house.get(path) == f"{page} for a key"
+    assert house.begun == [path]
 
 
-def test_a_key_in_the_other_header_reaches_the_door(house):
-    house.get("/v1/models", **{"x-api-key": "k"})
-    assert house.entered == [(7, None, "k")]
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models"])
+def test_a_wrong_method_counts_for_the_rate_where_the_right_one_does(house, path):
+    with pytest.raises(MethodNotAllowed):
+        house.head(path, "DELETE")
+    assert house.counted == [7]
+    house.error = RateLimitExceeded("too fast", retry_after_s=1)
+    with pytest.raises(RateLimitExceeded):
+        house.head(path, "DELETE")
+
+
+def test_a_wrong_method_on_a_status_page_counts_for_nothing(house):
+    with pytest.raises(MethodNotAllowed):
+        house.head("/health", "DELETE")
+    assert house.counted == []
 
 
 def test_who_comes_too_often_is_refused_on_clients_pages_too(house):

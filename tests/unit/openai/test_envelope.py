@@ -79,39 +79,43 @@ BROKEN = errors.UpstreamDisconnected('A "quoted"\nmessage.')
 
 @pytest.mark.parametrize("dialect", Dialect)
 def test_an_error_event_is_one_event_of_one_data_line(dialect):
-    lines = error_event(BROKEN, dialect).strip(b"\n").split(b"\n")
+    lines = error_event(BROKEN, dialect, 3).strip(b"\n").split(b"\n")
     assert [line.split(b":")[0] for line in lines][-1:] == [b"data"]
     assert len(lines) == (1 if dialect is Dialect.OPENAI else 2)
 
 
 @pytest.mark.parametrize("dialect", Dialect)
 def test_an_error_event_stands_apart_from_an_event_that_was_cut(dialect):
-    event = error_event(BROKEN, dialect)
+    event = error_event(BROKEN, dialect, 3)
     assert event.startswith(b"\n\n")
     assert event.endswith(b"\n\n")
 
 
 def test_chat_and_completions_get_the_error_as_bare_data():
-    data = error_event(BROKEN, Dialect.OPENAI).strip(b"\n").removeprefix(b"data: ")
+    data = error_event(BROKEN, Dialect.OPENAI, 3).strip(b"\n").removeprefix(b"data: ")
     assert json.loads(data)["error"]["code"] == "upstream_disconnected"
 
 
 def test_messages_get_an_error_event_in_their_own_form():
-    name, data = error_event(BROKEN, Dialect.ANTHROPIC).strip(b"\n").split(b"\n")
+    name, data = error_event(BROKEN, Dialect.ANTHROPIC, 3).strip(b"\n").split(b"\n")
     assert name == b"event: error"
     assert json.loads(data.removeprefix(b"data: "))["type"] == "error"
 
 
 def test_responses_get_an_error_event_in_their_own_form():
-    name, data = error_event(BROKEN, Dialect.RESPONSES).strip(b"\n").split(b"\n")
+    name, data = error_event(BROKEN, Dialect.RESPONSES, 3).strip(b"\n").split(b"\n")
     assert name == b"event: error"
     assert json.loads(data.removeprefix(b"data: ")) == {
-        "type": "error", "code": "upstream_disconnected", "message": BROKEN.message, "param": None,
-    }  # fmt: skip
+        "type": "error",
+        "code": "upstream_disconnected",
+        "message": BROKEN.message,
+        "param": None,
+        "sequence_number": 3,
+    }
 
 
 @pytest.mark.parametrize("dialect", Dialect)
 def test_no_error_event_says_that_the_answer_is_whole(dialect):
-    event = error_event(BROKEN, dialect)
+    event = error_event(BROKEN, dialect, 3)
     assert b"[DONE]" not in event
     assert b"finish_reason" not in event

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from router.errors import InvalidApiKey
 from unit.proxy.client_fakes import GET, Client, head
 
 KIB = 1024
@@ -26,6 +27,22 @@ def test_method_and_path_are_told_as_they_were_sent(client, cut):
     client.ask(*pieces(head(start=b"DELETE /a%20b/c?d=/e HTTP/1.1"), cut))
     (exchange,) = client.handler.requests
     assert (exchange.method, exchange.path) == (b"DELETE", "/a%20b/c")
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        (b"http://host/v1/models?a=b", "/v1/models", "b"),
+        (b"HTTPS://host:8000/x/http://y", "/x/http://y", None),
+        (b"http://host", "/", None),
+        (b"http://host?a=b", "/", "b"),
+    ],
+)
+def test_a_target_as_for_a_proxy_is_its_path(client, target, path, query):
+    """RFC 9112, section 3.2.2: a server takes the absolute form."""
+    client.ask(head(start=b"GET " + target + b" HTTP/1.1"))
+    (exchange,) = client.handler.requests
+    assert (exchange.path, exchange.parameter("a")) == (path, query)
 
 
 @pytest.mark.parametrize("version", ["0.9", "1.2", "1.10", "2.0", "3", "x"])
@@ -141,6 +158,13 @@ def test_http_1_0_stays_where_it_asks_for_it(client):
     for count in (1, 2):
         answers = client.ask(b"GET /x HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
         assert [a.headers["connection"] for a in answers] == ["keep-alive"] * count
+    assert client.is_open
+
+
+def test_http_1_0_that_stays_is_told_so_by_a_refusal_too(client):
+    client.handler.refusal = lambda _: InvalidApiKey("no")
+    (answer,) = client.ask(b"GET /x HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
+    assert (answer.status, answer.headers["connection"]) == (401, "keep-alive")
     assert client.is_open
 
 
