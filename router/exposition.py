@@ -13,6 +13,9 @@ from typing import Literal
 Kind = Literal["counter", "gauge", "histogram", "info"]
 _SUFFIX = {"counter": "_total", "info": "_info"}
 _TEXT_TYPE = {"info": "gauge"}
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS_CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+_OPENMETRICS_VERSIONS = frozenset({"version=1.0.0", 'version="1.0.0"'})
 
 
 class Family:
@@ -66,6 +69,16 @@ class Family:
 
 Shape = Iterable[tuple[str, int]]
 """A histogram's buckets: (`"bound"}` as it ends a line's labels, count in this bucket alone)."""
+
+
+def asks_for_openmetrics(accept: str) -> bool:
+    """Whether an `Accept` header names OpenMetrics, in the version written here or in any."""
+    for media in accept.split(","):
+        kind, *parameters = (part.strip().lower() for part in media.split(";"))
+        versions = {each for each in parameters if each.startswith("version=")}
+        if kind == "application/openmetrics-text" and versions <= _OPENMETRICS_VERSIONS:
+            return True
+    return False
 
 
 def rendered(families: Iterable[Family], *, openmetrics: bool) -> str:

@@ -13,7 +13,7 @@ from router.limits.address import within
 
 
 class StatusGuard:
-    """Lets loopback and `server.status_allow` pass, and the admin key from anywhere."""
+    """Lets `server.status_allow` pass, by default loopback, and the admin key from anywhere."""
 
     def __init__(self, settings: Callable[[], ServerSettings]) -> None:
         self._settings = settings
@@ -29,9 +29,11 @@ class StatusGuard:
         address = asking.address
         if address is not None and within(address, self._settings().status_allow):
             return
-        if asking.header(b"authorization") is not None:
-            raise InvalidApiKey("This page takes the admin key, and this is not it.")
-        raise MissingApiKey("This page takes the admin key: Authorization: Bearer <key>.")
+        raise self._refusal(
+            asking,
+            "This page is for the addresses in server.status_allow, or the admin key, and there is "
+            "none: set server.admin_key_sha256, or allow your address.",
+        )
 
     def check_admin(self, asking: Asking) -> None:
         """Return if the caller has the admin key, wherever it is.
@@ -41,13 +43,17 @@ class StatusGuard:
         """
         if self.is_admin(asking):
             return
+        raise self._refusal(
+            asking, "This page takes the admin key, and there is none: set server.admin_key_sha256."
+        )
+
+    def _refusal(self, asking: Asking, without_key: str) -> MissingApiKey | InvalidApiKey:
+        """The error for who has not shown the admin key; `without_key`: where there is none."""
         if self._settings().admin_key_sha256 is None:
-            raise MissingApiKey(
-                "This page takes the admin key, and there is none: set server.admin_key_sha256."
-            )
+            return MissingApiKey(without_key)
         if asking.header(b"authorization") is not None:
-            raise InvalidApiKey("This page takes the admin key, and this is not it.")
-        raise MissingApiKey("This page takes the admin key: Authorization: Bearer <key>.")
+            return InvalidApiKey("This page takes the admin key, and this is not it.")
+        return MissingApiKey("This page takes the admin key: Authorization: Bearer <key>.")
 
     def is_admin(self, asking: Asking) -> bool:
         """Whether the request carries the admin key."""

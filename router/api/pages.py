@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from prometheus_client.exposition import choose_encoder
-
 from router.api.answer import Answer, Asking, json_answer
+from router.exposition import CONTENT_TYPE, OPENMETRICS_CONTENT_TYPE, asks_for_openmetrics
 from router.fleet.fleet import Fleet
 from router.fleet.prober import INSTANCE_HEADER
 from router.fleet.service import Service
@@ -120,10 +119,10 @@ class StatusPages:
 
     def metrics(self, asking: Asking) -> Answer:
         """`GET /metrics`: Prometheus text, OpenMetrics when asked for."""
-        _, content_type = choose_encoder(asking.header(b"accept") or "")
-        openmetrics = content_type.startswith("application/openmetrics-text")
+        openmetrics = asks_for_openmetrics(asking.header(b"accept") or "")
         text = self._metrics.text(openmetrics=openmetrics)
-        return Answer(text.encode(), content_type=content_type)
+        kind = OPENMETRICS_CONTENT_TYPE if openmetrics else CONTENT_TYPE
+        return Answer(text.encode(), content_type=kind)
 
 
 def _service_row(service: Service) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from router.exposition import Family, bound_text, rendered
+from router.exposition import Family, asks_for_openmetrics, bound_text, rendered
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 EITHER = pytest.mark.parametrize("openmetrics", [False, True])
@@ -73,6 +73,29 @@ def test_a_histograms_buckets_add_up(openmetrics):
         ("x_bucket", "0.5"): 1, ("x_bucket", "1.0"): 3, ("x_bucket", "+Inf"): 6,
         ("x_count", None): 6, ("x_sum", None): 7.5,
     }  # fmt: skip
+
+
+OPENMETRICS = "application/openmetrics-text"
+
+
+@pytest.mark.parametrize(
+    ("accept", "asks"),
+    [
+        (OPENMETRICS, True),
+        (f"{OPENMETRICS}; version=1.0.0", True),
+        (f'text/plain;q=0.5, {OPENMETRICS} ; charset=utf-8; version="1.0.0";q=1', True),
+        (f"{OPENMETRICS};version=0.0.1;q=0.75,{OPENMETRICS};version=1.0.0;q=0.5,*/*;q=0.1", True),
+        (f"{OPENMETRICS};version=0.0.1", False),
+        (f"{OPENMETRICS};version=2.0.0", False),
+        (f"{OPENMETRICS};version=abc", False),
+        ("text/plain;version=abc", False),
+        ('text/plain; version="0.0.4"', False),
+        (";,=;", False),
+        ("", False),
+    ],
+)
+def test_openmetrics_is_given_to_who_takes_the_version_that_is_written(accept, asks):
+    assert asks_for_openmetrics(accept) is asks
 
 
 @EITHER

@@ -54,6 +54,13 @@ def test_an_allowed_network_passes():
     guard(status_allow=["10.0.0.0/8"]).check(asked("10.0.0.1"))
 
 
+@pytest.mark.parametrize("headers", [(), (authorization(f"Bearer {KEY}"),)])
+def test_who_is_not_allowed_is_told_where_there_is_no_admin_key(headers):
+    """To ask for one that cannot exist would send people searching."""
+    with pytest.raises(MissingApiKey, match=r"there is none: set server\.admin_key_sha256"):
+        guard(admin_key_sha256=None).check(asked("203.0.113.7", *headers))
+
+
 def test_loopback_does_not_pass_where_it_is_not_allowed():
     with pytest.raises(MissingApiKey):
         guard(status_allow=["10.0.0.0/8"]).check(asked("127.0.0.1"))
@@ -75,7 +82,7 @@ def test_another_key_does_not_pass(value):
 def test_without_an_admin_key_nobody_is_admin():
     refusing = guard(admin_key_sha256=None)
     assert not refusing.is_admin(asked("127.0.0.1", authorization("Bearer ")))
-    with pytest.raises(InvalidApiKey):
+    with pytest.raises(MissingApiKey):
         refusing.check(asked("203.0.113.7", authorization(f"Bearer {KEY}")))
 
 
