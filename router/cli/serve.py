@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from router.cli.loops import loop_factory
 from router.cli.state import DEFAULT_CONFIG, ConfigOption, StateDirOption, fail, state_path
 from router.config import ConfigurationError, Settings, load
+from router.config.problems import Problem, key_of
 from router.config.settings import ServerSettings
 from router.config.watching import ConfigWatcher
+from router.config.wording import location_of, message_of
 from router.daemon import Daemon, Spans
 from router.line_writer import LineWriter
 from router.log import LogFormat, LogLevel, configure_logging, is_console
@@ -130,9 +134,22 @@ def _pinned(host: str | None, port: int | None) -> tuple[str, ...]:
 
 
 def _overridden(settings: Settings, host: str | None, port: int | None) -> Settings:
+    """The settings with what the command line says in the place of what the file says.
+
+    Raises:
+        ConfigurationError: an option is wrong; told as the same value of the file would be.
+    """
     changes = {"host": host, "port": port}
     given = {key: value for key, value in changes.items() if value is not None}
     if not given:
         return settings
-    server = ServerSettings.model_validate(settings.server.model_dump() | given)
+    try:
+        server = ServerSettings.model_validate(settings.server.model_dump() | given)
+    except ValidationError as error:
+        raise ConfigurationError(tuple(map(_wrong_option, error.errors()))) from None
     return settings.model_copy(update={"server": server})
+
+
+def _wrong_option(error: ErrorDetails) -> Problem:
+    option = f"--{key_of(location_of(error))}"
+    return Problem(option, None, "", message_of(error, show_value=True))
