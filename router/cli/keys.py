@@ -92,7 +92,9 @@ def create(
         raise typer.BadParameter("lies in the past; leave it out for never", param_hint="--expires")
     is_new = not exists_or_exit(path)
     with opened_database(path) as database:
-        row = _inserted(database, settings, _row(org, key, checked, now), is_named=bool(key_id))
+        row = _inserted(
+            database, settings, _row(org, key, checked, now), is_named=key_id is not None
+        )
     if not quiet:
         tell("\n".join(_explanation(row, settings, config, path if is_new else None)))
     _print_key(key, row.id)
@@ -161,13 +163,15 @@ def _checked(
     except ValidationError as error:
         raise _wrong_option(error, "--org") from None
     asked = {
-        "id": key_id or org,
+        "id": org if key_id is None else key_id,
         "sha256": digest_of(key).hex(),
         "models": tuple(part.strip() for part in models.split(",")),
         "priority": priority,
     }
+    # An empty text is not an option left out: a variable that nobody set would make a key for ever.
+    ends = {} if expires is None else {"expires": expires}
     try:
-        return KeySettings.model_validate(asked | ({"expires": expires} if expires else {}))
+        return KeySettings.model_validate(asked | ends)
     except ValidationError as error:
         raise _wrong_option(error, f"--{error.errors()[0]['loc'][0]}") from None
 

@@ -143,9 +143,11 @@ def test_the_database_is_where_the_state_folder_is(run: Run, folder: Path) -> No
         (("--org", "a b"), "--org"),
         (("--org", "acme", "--expires", "soon"), "2027-01-01"),
         (("--org", "acme", "--expires", "2001-01-01"), "past"),
+        (("--org", "acme", "--expires", ""), "--expires: not a date; write 2027-01-01"),
         (("--org", "acme", "--models", "a,,b"), "--models"),
         (("--org", "acme", "--priority", "1000"), "100"),
         (("--org", "acme", "--id", "a/b"), "--id"),
+        (("--org", "acme", "--id", ""), "--id: must be 1 to 64 of letters"),
         ((), "--org"),
     ],
 )
