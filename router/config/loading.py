@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from router.config.checks import Complaint, cross_check
 from router.config.document import DocumentError, Entry, Fault, Node, Plain, parse
+from router.config.files import read_file
 from router.config.problems import ConfigurationError, Location, Problem, key_of
 from router.config.schema import without_empty_sections
 from router.config.secret_files import put_in_secrets
@@ -99,8 +100,7 @@ def _read(path: Path, environ: Mapping[str, str]) -> _Source:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        content = read_file(path, MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise _whole_file(

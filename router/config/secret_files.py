@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from router.config.document import Plain
+from router.config.files import read_file
 from router.config.problems import Location
 from router.config.schema import SECRETS
 
@@ -21,8 +22,7 @@ def read_secret(path: Path) -> str:
         ValueError: unreadable, empty, too large or not UTF-8; the message does not repeat it.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
+        content = read_file(path, _MAX_BYTES + 1)
         text = content.decode().strip()
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "not UTF-8 text"

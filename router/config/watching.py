@@ -19,6 +19,7 @@ from pathlib import Path
 from watchfiles import awatch
 
 from router.config.document import DocumentError, Plain, parse
+from router.config.files import read_file
 from router.config.loading import MAX_FILE_BYTES
 from router.config.schema import SECRETS
 from router.log import get_logger
@@ -69,8 +70,7 @@ def view_of(path: Path, environ: Mapping[str, str], last: View | None = None) ->
 def secret_files(path: Path, environ: Mapping[str, str]) -> tuple[Path, ...] | None:
     """The files that the `*_file` keys of a configuration name, up to 1000; None: unreadable."""
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_FILE_BYTES).decode("utf-8-sig")
+        text = read_file(path, MAX_FILE_BYTES).decode("utf-8-sig")
         root, _ = parse(text, environ)
     except (OSError, ValueError, DocumentError):
         return None

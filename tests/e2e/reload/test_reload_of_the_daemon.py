@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
 from itertools import pairwise
+
+import pytest
 
 from support.daemon import free_port, service
 from support.http import Client, chat, encode
@@ -144,6 +147,48 @@ def test_a_file_that_is_gone_is_told_and_what_runs_goes_on(reloading):
     router.daemon.config_path.unlink()
     assert "cannot be read: No such file" in router.until_refused()
     assert router.answers()
+
+
+def test_a_pipe_in_the_files_place_is_told_and_the_file_noticed_when_it_is_back(reloading):
+    router = reloading()
+    path = router.daemon.config_path
+    path.unlink()
+    os.mkfifo(path)
+    assert "cannot be read: no regular file" in router.until_refused()
+    assert router.answers()
+    path.unlink()
+    router.write(server={"max_body_mb": 7})
+    router.until_generation(2)
+    assert router.error is None
+
+
+def test_a_pipe_in_a_secrets_place_is_told_and_the_secret_noticed_when_it_is_back(
+    reloading, upstream, tmp_path
+):
+    secret = tmp_path / "engine-key"
+    secret.write_text("one")
+    router = reloading(services=[service("a", upstream.url, api_key_file=str(secret))])
+    secret.unlink()
+    os.mkfifo(secret)
+    assert "services[0].api_key_file" in router.until_refused()
+    secret.unlink()
+    secret.write_text("two")
+    router.until_generation(2)
+    assert router.error is None
+
+
+@pytest.mark.parametrize("place", ["backends.yaml", "engine-key"])
+def test_sigterm_ends_a_daemon_that_has_a_pipe_in_a_files_place(
+    reloading, upstream, tmp_path, place
+):
+    secret = tmp_path / "engine-key"
+    secret.write_text("one")
+    router = reloading(services=[service("a", upstream.url, api_key_file=str(secret))])
+    path = router.daemon.config_path if place == "backends.yaml" else secret
+    path.unlink()
+    os.mkfifo(path)
+    router.until_refused()
+    assert router.daemon.terminate() == 0
 
 
 def test_another_listening_address_is_refused_with_a_reason_and_nothing_beside_it_counts(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -51,6 +53,23 @@ def test_a_wrong_configuration_exits_2_with_every_problem_on_stderr(tmp_path: Pa
         "server.port",
         "services[0].url",
     ]
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_a_pipe_given_as_the_configuration_is_refused_with_what_would_be_right(
+    command: str,
+) -> None:
+    """As `--config <(…)` and `/dev/stdin` are: `serve` could read it once, and no reload again."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "router", command, "--config", "/dev/stdin"],
+        input="services: [{name: a, url: 'http://a:1'}]\n",
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        "/dev/stdin: cannot be read: no regular file, so a reload could not read it again;"
+        " name another with --config\n"
+    )
 
 
 def test_a_service_that_refuses_the_probe_exits_1(tmp_path: Path, unused_tcp_port: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -201,6 +202,17 @@ def test_a_file_that_cannot_be_read_is_a_problem_of_the_file(tmp_path: Path, nam
         load(tmp_path / name, {})
 
 
+@pytest.mark.timeout(10)
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "backends.yaml")
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path / "backends.yaml", {})
+    assert str(caught.value).endswith(
+        "cannot be read: no regular file, so a reload could not read it again;"
+        " name another with --config"
+    )
+
+
 @pytest.mark.parametrize("value", ["yes", "no", "on", "off", "y", "'true'", "1"])
 def test_a_boolean_is_true_or_false_alone(refused: Refused, value: str) -> None:
     problems = refused(f"{SERVICE}discovery: {{docker: {{enabled: {value}}}}}\n")
@@ -315,6 +327,16 @@ def test_a_secret_file_that_is_of_no_use_is_the_only_problem_told(
     assert refused(text) == [
         f"backends.yaml:7: organizations[0].keys[0].sha256_file: the file hash {remedy}"
     ]
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_in_the_place_of_a_secret_is_refused(refused: Refused, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "key")
+    (problem,) = refused(SERVICE + "    api_key_file: key\n")
+    assert problem.startswith(
+        "backends.yaml:4: services[0].api_key_file: the file key cannot be read"
+        " (no regular file, so a reload could not read it again);"
+    )
 
 
 def test_a_secret_and_its_file_together_are_refused(refused: Refused) -> None:

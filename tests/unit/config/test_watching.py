@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -232,6 +233,13 @@ def test_files_that_are_not_there_are_no_error(tmp_path: Path):
     view = view_of(tmp_path / "none" / "backends.yaml", {})
     assert list(view.stamps.values()) == [None]
     assert view.folders == frozenset()
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_is_looked_at_and_not_waited_for(path: Path):
+    path.unlink()
+    os.mkfifo(path)
+    assert secret_files(path, {}) is None
 
 
 def test_a_null_in_the_path_of_a_secret_ends_nothing(path: Path):

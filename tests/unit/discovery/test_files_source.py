@@ -82,22 +82,29 @@ def test_a_pipe_is_not_waited_for(folder):
     assert names(read_folder(folder, Folder())) == ["a"]
 
 
+@pytest.mark.timeout(10)
+def test_a_pipe_in_the_place_of_a_secret_is_a_problem_of_the_file(folder):
+    path = write(folder, "a.yaml", text="- {name: a, url: http://a:1, api_key_file: key}\n")
+    os.mkfifo(folder / "key")
+    (problem,) = read_folder(folder, Folder()).files[path].problems
+    assert "no regular file" in problem.message
+
+
 def test_a_link_to_where_nobody_may_look_is_a_problem_of_this_file_alone(folder, monkeypatch):
     write(folder, "a.yaml", "a")
     path = write(folder, "b.yaml", "b")
     found = read_folder(folder, Folder())
-    of = {name: getattr(Path, name) for name in ("stat", "open")}
 
-    def refusing(name: str):
-        def call(self, *args, **more):
-            if self == path:
+    def refusing(call: Callable):
+        def checked(named, *args, **more):
+            if str(named) == str(path):
                 raise PermissionError(errno.EACCES, "Permission denied")
-            return of[name](self, *args, **more)
+            return call(named, *args, **more)
 
-        return call
+        return checked
 
-    for name in of:  # by its mode alone root would be let in
-        monkeypatch.setattr(Path, name, refusing(name))
+    for owner, name in ((Path, "stat"), (os, "open")):  # by its mode alone root would be let in
+        monkeypatch.setattr(owner, name, refusing(getattr(owner, name)))
     found = read_folder(folder, found)
     assert found.error is None
     assert names(found) == ["a", "b"]
