@@ -33,6 +33,14 @@ def known_keys(location: Location) -> tuple[str, ...]:
     return names + tuple(f"{name}_file" for name in names if is_secret((*location, name)))
 
 
+def has_default(location: Location) -> bool | None:
+    """Whether the key there may be left out; None where it is no key of a section."""
+    *above, last = location
+    kind = _kind_at(tuple(above))
+    field = None if kind is None else kind.model_fields.get(str(last))
+    return None if field is None else not field.is_required()
+
+
 def without_empty_sections(tree: Plain, kind: object = Settings) -> Plain:
     """Leave out sections and lists that are written but empty: they mean their defaults.
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from router.config.problems import Location
-from router.config.schema import is_secret, known_keys
+from router.config.schema import has_default, is_secret, known_keys
 
 _GROUPED = re.compile(r"[1-9][0-9]{0,2}(?:[_,' ][0-9]{3})+")
 _MESSAGES = {
@@ -22,6 +22,7 @@ _MESSAGES = {
     "finite_number": "must be a finite number",
     "bool_type": "must be true or false, without quotes",
     "model_type": "must be a mapping: lines of `key: value` below it",
+    "dict_type": "must be a mapping: lines of `key: value` below it",
     "mapping_type": "must be a mapping: lines of `key: value` below it",
     "tuple_type": "must be a list: lines of `- value` below it, or [value, value]",
     "literal_error": "must be one of {expected}",
@@ -35,6 +36,8 @@ _MESSAGES = {
     "string_pattern_mismatch": "must be of printable ASCII characters without spaces",
     "value_error": "{error}",
 }
+# What is as good as a value, by whether there is a default.
+_INSTEAD = {True: ", or leave the key out for its default", False: "", None: ", or remove it"}
 
 
 def location_of(error: ErrorDetails) -> Location:
@@ -51,7 +54,7 @@ def message_of(error: ErrorDetails, *, show_value: bool) -> str:
     if kind == "missing":
         return _missing_key(location)
     if error["input"] is None:
-        return "is empty; write a value, or leave the key out for its default"
+        return f"is empty; write a value{_INSTEAD[has_default(location)]}"
     if kind in {"int_type", "float_type"} and show_value and _is_grouped(error["input"]):
         digits = _digits(error["input"])
         return f"must be a number without signs between its digits; write {digits}"

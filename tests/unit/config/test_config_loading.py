@@ -237,6 +237,41 @@ def test_a_value_that_is_left_empty_is_refused(refused: Refused) -> None:
     assert problem.startswith("backends.yaml:5: server.port: is empty; write a value, or leave")
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("services:\n  - name:\n    url: http://a\n", "services[0].name"),
+        ("services:\n  - url:\n    name: a\n", "services[0].url"),
+        (SERVICE + "organizations:\n  - id:\n", "organizations[0].id"),
+        (SERVICE + "routes:\n  - path:\n    model: m\n", "routes[0].path"),
+    ],
+)
+def test_a_key_without_a_default_is_not_told_to_be_left_out(
+    refused: Refused, text: str, key: str
+) -> None:
+    (problem,) = refused(text)
+    assert problem.endswith(f" {key}: is empty; write a value")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [("services:\n  -\n", "services[0]"), (SERVICE + "aliases:\n  gpt-4o:\n", "aliases.gpt-4o")],
+)
+def test_what_is_empty_and_has_no_default_may_be_removed(
+    refused: Refused, text: str, key: str
+) -> None:
+    (problem,) = refused(text)
+    assert problem.endswith(f" {key}: is empty; write a value, or remove it")
+
+
+@pytest.mark.parametrize("aliases", ["[a]", "x"])
+def test_aliases_that_are_no_mapping_are_told_to_be_one(refused: Refused, aliases: str) -> None:
+    (problem,) = refused(f"{SERVICE}aliases: {aliases}\n")
+    assert problem.startswith(
+        "backends.yaml:4: aliases: must be a mapping: lines of `key: value` below it"
+    )
+
+
 # -- variables ---------------------------------------------------------------------------------
 
 
