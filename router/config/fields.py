@@ -162,6 +162,8 @@ def _ledger_url(value: str) -> str:
 
 
 def _from_config_folder(value: Path, info: ValidationInfo) -> Path:
+    if "\0" in str(value):
+        raise ValueError("no path holds a null; write one such as services.d")
     folder = (info.context or {}).get("folder")
     return value if folder is None else Path(folder) / value
 

@@ -15,9 +15,10 @@ def read_file(path: Path, most: int) -> bytes:
     a thread that waits so cannot be ended; what it holds could be read only once, too.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
-        ValueError: no file can have this name.
+        OSError: it cannot be read, is no regular file, or its path can be none.
     """
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "no path holds a null")
     with open(path, "rb", opener=_open_at_once) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "no regular file, so a reload could not read it again")

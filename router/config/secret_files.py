@@ -26,8 +26,9 @@ def read_secret(path: Path) -> str:
         text = content.decode().strip()
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "not UTF-8 text"
+        shown = str(path).replace("\0", "\\0")
         raise ValueError(
-            f"the file {path} cannot be read ({why}); write the path of a readable file"
+            f"the file {shown} cannot be read ({why}); write the path of a readable file"
         ) from None
     if not text or len(content) > _MAX_BYTES:
         what = "larger than 64 KiB" if text else "empty"

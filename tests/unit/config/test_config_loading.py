@@ -323,6 +323,26 @@ def test_a_reference_of_another_form_is_refused(refused: Refused, text: str) -> 
     assert "write ${NAME}, ${NAME:-default}, or $${ for a plain ${" in problems[0]
 
 
+# -- paths -------------------------------------------------------------------------------------
+
+
+def test_a_null_in_the_folder_of_services_is_told_with_its_line(refused: Refused) -> None:
+    assert refused(SERVICE + 'discovery:\n  files: "a\\0b"\n') == [
+        "backends.yaml:5: discovery.files: no path holds a null; write one such as services.d"
+    ]
+
+
+def test_a_null_in_the_path_of_a_secret_is_told_as_one(refused: Refused) -> None:
+    (problem,) = refused(SERVICE + '    api_key_file: "k\\0"\n')
+    assert problem.endswith("(no path holds a null); write the path of a readable file")
+    assert "\0" not in problem
+
+
+def test_a_null_in_the_path_of_the_file_itself_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read: no path holds a null"):
+        load(tmp_path / "a\0b", {})
+
+
 # -- secrets -----------------------------------------------------------------------------------
 
 
