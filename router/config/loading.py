@@ -20,7 +20,7 @@ from router.config.document import DocumentError, Entry, Fault, Node, Plain, par
 from router.config.files import read_file
 from router.config.problems import ConfigurationError, Location, Problem, key_of
 from router.config.schema import without_empty_sections
-from router.config.secret_files import put_in_secrets
+from router.config.secret_files import file_key, put_in_secrets
 from router.config.settings import ServiceSettings, Settings
 from router.config.wording import location_of, message_of
 
@@ -126,14 +126,14 @@ def _settings(source: _Source, *, check_whole: bool) -> Settings:
         tree = {}
     if not isinstance(tree, dict):
         raise _whole_file(source.path, 1, "must be a mapping: `services:` and its like as keys")
-    complaints: list[Complaint] = list(put_in_secrets(tree, source.path.parent))
-    unreadable = {location for location, _ in complaints}
+    secrets = put_in_secrets(tree, source.path.parent)
+    unreadable = {location for location, _ in secrets.complaints}
     settings, errors = _validate(tree, source)
-    complaints += _told(errors, source, unreadable)
+    complaints: list[Complaint] = [*secrets.complaints, *_told(errors, source, unreadable)]
     complaints += [c for c in cross_check(tree) if check_whole or c[0] != ("services",)]
     problems = source.fault_problems()
     faulty = {problem.key for problem in problems if problem.key}
-    told = (source.problem(location, message) for location, message in complaints)
+    told = (source.problem(*secrets.as_written(complaint)) for complaint in complaints)
     problems += [problem for problem in told if problem.key not in faulty]
     if settings is None or problems:
         raise ConfigurationError(tuple(problems))
@@ -145,8 +145,7 @@ def _told(
 ) -> Iterable[Complaint]:
     for error in errors:
         location = location_of(error)
-        secret_file = (*location[:-1], f"{location[-1]}_file") if location else ()
-        if error["type"] == "missing" and secret_file in unreadable:
+        if error["type"] == "missing" and file_key(location) in unreadable:
             continue
         is_literal = source.text_before_resolving(location) is None
         yield location, message_of(error, show_value=is_literal)

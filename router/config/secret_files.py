@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from router.config.document import Plain
@@ -36,33 +37,68 @@ def read_secret(path: Path) -> str:
     return text
 
 
-def put_in_secrets(tree: Plain, folder: Path) -> tuple[Complaint, ...]:
+@dataclass(frozen=True, slots=True)
+class FromFiles:
+    """What `put_in_secrets` did.
+
+    Attributes:
+        complaints: what is wrong with the files, by location.
+        paths: of the files that were read, by the location of the secret that each holds.
+    """
+
+    complaints: tuple[Complaint, ...]
+    paths: Mapping[Location, Path]
+
+    def as_written(self, complaint: Complaint) -> Complaint:
+        """Tell what is wrong with a secret by the key that the operator wrote, and its file."""
+        location, message = complaint
+        path = self.paths.get(location)
+        if path is None:
+            return complaint
+        return file_key(location), f"what the file {path} holds is wrong: {message}"
+
+
+def file_key(location: Location) -> Location:
+    """Where the file of a value would be named: `NAME_file` beside NAME."""
+    return (*location[:-1], f"{location[-1]}_file")
+
+
+def put_in_secrets(tree: Plain, folder: Path) -> FromFiles:
     """Replace every `NAME_file` of the tree by NAME and what the file holds.
 
-    Paths are relative to `folder`. Returns what is wrong, by location.
+    Paths are relative to `folder`.
     """
     complaints: list[Complaint] = []
-    for *path, name in SECRETS:
-        for location, section in _mappings(tree, tuple(path), ()):
-            message = _put_in(section, name, folder)
-            if message is not None:
-                complaints.append(((*location, f"{name}_file"), message))
-    return tuple(complaints)
+    paths: dict[Location, Path] = {}
+    for *above, name in SECRETS:
+        for location, section in _mappings(tree, tuple(above), ()):
+            secret = (*location, name)
+            try:
+                path = _put_in(section, name, folder)
+            except ValueError as error:
+                complaints.append((file_key(secret), str(error)))
+            else:
+                if path is not None:
+                    paths[secret] = path
+    return FromFiles(tuple(complaints), paths)
 
 
-def _put_in(section: dict[str, Plain], name: str, folder: Path) -> str | None:
-    path = section.pop(f"{name}_file", None)
-    if path is None or path == "":
+def _put_in(section: dict[str, Plain], name: str, folder: Path) -> Path | None:
+    """Put in what the file holds; its path, or None where none is named.
+
+    Raises:
+        ValueError: it cannot be done; the message says why and what would be right.
+    """
+    text = section.pop(f"{name}_file", None)
+    if text is None or text == "":
         return None
     if section.get(name) is not None and section[name] != "":
-        return f"stands beside {name}; remove one of them"
-    if not isinstance(path, str):
-        return "must be a text: the path of a file that holds the secret"
-    try:
-        section[name] = read_secret(folder / path)
-    except ValueError as error:
-        return str(error)
-    return None
+        raise ValueError(f"stands beside {name}; remove one of them")
+    if isinstance(text, str):
+        path = folder / text
+        section[name] = read_secret(path)
+        return path
+    raise ValueError("must be a text: the path of a file that holds the secret")
 
 
 def _mappings(

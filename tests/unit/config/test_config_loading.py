@@ -384,6 +384,52 @@ def test_a_secret_file_that_is_of_no_use_is_the_only_problem_told(
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "remedy"),
+    [
+        (
+            "server:\n  admin_key_sha256_file: held\n",
+            "server.admin_key_sha256_file",
+            "not a SHA-256; write the 64 hexadecimal digits that sha256sum prints",
+        ),
+        (
+            "ledger:\n  url_file: held\n",
+            "ledger.url_file",
+            "not a ledger; write sqlite:///state/router.db or memory://",
+        ),
+    ],
+)
+def test_a_wrong_value_in_a_file_is_told_by_the_key_and_the_file_that_hold_it(
+    refused: Refused, tmp_path: Path, text: str, key: str, remedy: str
+) -> None:
+    (tmp_path / "held").write_text("geheim\n")
+    assert refused(SERVICE + text) == [
+        f"backends.yaml:5: {key}: what the file held holds is wrong: {remedy}"
+    ]
+
+
+def test_a_hash_that_a_file_holds_a_second_time_is_told_with_the_file(
+    refused: Refused, tmp_path: Path
+) -> None:
+    (tmp_path / "held").write_text(HASH)
+    keys = f"{{id: k, sha256: {HASH}}}, {{id: l, sha256_file: held}}"
+    (problem,) = refused(f"{SERVICE}organizations: [{{id: a, keys: [{keys}]}}]\n")
+    assert "organizations[0].keys[1].sha256_file: what the file held holds is wrong: " in problem
+
+
+def test_a_wrong_key_of_a_file_of_services_is_told_with_the_file_that_holds_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "held").write_text("two words")
+    path = tmp_path / "more.yaml"
+    path.write_text("- name: a\n  url: http://a\n  api_key_file: held\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load_services(path, {})
+    assert f"more.yaml:3: [0].api_key_file: what the file {tmp_path / 'held'} holds" in str(
+        caught.value
+    )
+
+
 @pytest.mark.timeout(10)
 def test_a_pipe_in_the_place_of_a_secret_is_refused(refused: Refused, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "key")
