@@ -249,10 +249,23 @@ def _is_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def _character_error(text: str) -> DocumentError:
+    """Tell the first character that may not be in a file; the parser knows it by its offset alone.
+
+    That of libyaml counts bytes, that of PyYAML's own parser characters.
+    """
+    found = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if found is None:
+        return DocumentError(None, "not YAML: it holds a character that is not allowed")
+    line = text.count("\n", 0, found.start()) + 1
+    name = f"U+{ord(found[0]):04X}"
+    return DocumentError(line, f"not YAML: the character {name} is not allowed; remove it")
+
+
 def _syntax_error(error: Exception, text: str) -> DocumentError:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     if mark is None:
-        return DocumentError(None, "not YAML: it holds a character that is not allowed")
+        return _character_error(text)
     problem = getattr(error, "problem", None) or "cannot be read"
     lines = text.splitlines()
     hint = ""

@@ -134,6 +134,17 @@ def test_what_is_no_document_is_one_problem(refused: Refused, text: str, problem
     assert problems[0].startswith(problem)
 
 
+@pytest.mark.parametrize(
+    ("character", "name"), [("\0", "U+0000"), ("\x1b", "U+001B"), ("\ufffe", "U+FFFE")]
+)
+def test_a_character_that_yaml_does_not_allow_is_told_with_its_line(
+    refused: Refused, character: str, name: str
+) -> None:
+    assert refused(f"# größer\n{SERVICE}  # {character}\n") == [
+        f"backends.yaml:5: not YAML: the character {name} is not allowed; remove it"
+    ]
+
+
 def test_a_variable_without_quotes_in_a_flow_mapping_is_told_to_take_quotes(
     refused: Refused,
 ) -> None:
