@@ -1,6 +1,6 @@
 """One OpenTelemetry span a request, made of the samples that requests leave behind anyway.
 
-An optional part (`pip install vllm-compose-router[otel]`): without it nothing of this is loaded.
+An optional part (`pip install '.[otel]'`): without it nothing of this is loaded.
 Where and how spans are sent, the standard variables say: OTEL_EXPORTER_OTLP_ENDPOINT, ..._HEADERS,
 OTEL_RESOURCE_ATTRIBUTES. Sending is the SDK's own thread's.
 """

@@ -118,7 +118,7 @@ def _spans() -> Spans:
     try:
         telemetry = importlib.import_module("router.telemetry")
     except ImportError as error:
-        fail(f"--otel needs {error.name}: pip install 'vllm-compose-router[otel]'", status=2)
+        fail(f"--otel needs {error.name}: pip install '.[otel]'", status=2)
     spans: Spans = telemetry.exporting()
     return spans
 

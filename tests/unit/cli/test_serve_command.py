@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import resource
 from pathlib import Path
 
@@ -31,3 +32,17 @@ def test_a_host_that_is_none_is_told_as_in_the_file_and_exits_2(folder: Path, ho
     assert result.stderr == (
         "--host: not an address; write 0.0.0.0, 127.0.0.1, :: or a host name\n"
     )
+
+
+def test_without_its_extra_otel_says_what_the_readme_says(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(_: str) -> None:
+        raise ModuleNotFoundError("No module named 'opentelemetry'", name="opentelemetry")
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    result = run("--otel")
+    assert result.exit_code == 2
+    assert result.stderr == "--otel needs opentelemetry: pip install '.[otel]'\n"
+    readme = Path(__file__).parents[3] / "README.md"
+    assert "pip install '.[otel]'" in readme.read_text()
