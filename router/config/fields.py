@@ -158,6 +158,10 @@ def _ledger_url(value: str) -> str:
     path = value.removeprefix("sqlite:///")
     if value != "memory://" and (path in {value, "", "/"} or not path.isprintable()):
         raise ValueError("not a ledger; write sqlite:///state/router.db or memory://")
+    if Path(path) == Path(":memory:"):
+        raise ValueError(
+            "of a database in memory each connection would have its own; write memory://"
+        )
     return value
 
 

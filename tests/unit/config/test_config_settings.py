@@ -161,6 +161,14 @@ def test_a_ledger_of_another_kind_is_refused(url: str) -> None:
         LedgerSettings(url=url)
 
 
+@pytest.mark.parametrize("url", ["sqlite:///:memory:", "sqlite:///./:memory:"])
+def test_a_ledger_of_sqlite_in_memory_is_told_how_memory_is_written(url: str) -> None:
+    with pytest.raises(
+        ValidationError, match=r"each connection would have its own; write memory://"
+    ):
+        LedgerSettings(url=url)
+
+
 @pytest.mark.parametrize(
     "endpoint", ["unix:///run/docker.sock", "tcp://filter:2375", "http://[::1]:2375"]
 )
