@@ -63,7 +63,7 @@ class StatusPages:
         self._fleet = fleet
         self._metrics = metrics
         self._condition = condition
-        self._started = time.time()
+        self._started = time.monotonic()
         self._instance = ((INSTANCE_HEADER, instance),)
 
     def health(self, _asking: Asking) -> Answer:
@@ -110,7 +110,7 @@ class StatusPages:
         page = {
             "total_services": len(services),
             "healthy_services": sum(service.is_healthy for service in services),
-            "uptime_s": round(time.time() - self._started, 3),
+            "uptime_s": round(time.monotonic() - self._started, 3),
             "services": [_stats_row(service, queued) for service in services],
         }
         if self._is_admin(asking):

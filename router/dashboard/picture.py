@@ -48,16 +48,12 @@ class Sources:
 
 
 class Painter:
-    """Makes pictures from what the owners tell.
-
-    Attributes:
-        started: when the daemon began, seconds since the epoch.
-    """
+    """Makes pictures from what the owners tell."""
 
     def __init__(self, sources: Sources, history: History) -> None:
         self._sources = sources
         self._history = history
-        self.started = time.time()
+        self._began = monotonic()
 
     def picture(self) -> Picture:
         """The router now."""
@@ -80,12 +76,21 @@ class Painter:
         return {
             "phase": condition.phase,
             "version": self._sources.version,
-            "started": self.started,
+            "started": self._started(),
             "generation": condition.generation,
             "reload_error": condition.last_reload_error,
             "in_flight": self._sources.in_flight(),
             "organizations_untold": max(0, organizations - MAX_ORGANIZATIONS),
         }
+
+    def _started(self) -> int:
+        """When the daemon began, seconds since the epoch: by the clock as it is set now.
+
+        The page takes it from the time of each message, so what is up does not jump with a clock
+        that is set. Whole seconds gone, so that it is the same from one picture to the next, and
+        never ahead of them.
+        """
+        return int(time.time() - (monotonic() - self._began))
 
     def _services(self) -> Iterator[tuple[str, bytes]]:
         queued = self._sources.fleet.queued

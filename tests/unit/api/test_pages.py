@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -135,6 +136,14 @@ def test_stats_tells_every_field_of_the_contract():
             "name", "healthy", "request_count", "error_count", "response_time", "ttft",
             "in_flight", "queued", "prompt_tokens", "completion_tokens", "tokens_per_second",
         }  # fmt: skip
+
+
+def test_a_clock_that_is_set_changes_no_uptime(monkeypatch: pytest.MonkeyPatch):
+    told = pages(two())
+    ahead = time.time() + 86_400
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    _, page = read(told.stats)
+    assert 0 <= page["uptime_s"] < 3600
 
 
 @pytest.mark.parametrize("admin", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import msgspec
 import pytest
@@ -51,6 +52,15 @@ def test_what_an_engine_tells_of_itself_is_passed_on(house):
     house.fleet.set_load(service, EngineLoad(running=2, waiting=5, kv_cache_usage=0.25), 30)
     row = house.rows("services")["a"]
     assert (row["engine_running"], row["engine_waiting"], row["kv_cache"]) == (2, 5, 0.25)
+
+
+def test_a_clock_that_is_set_moves_the_start_with_it(house, monkeypatch):
+    """The page tells how long the router is up by the distance between the two."""
+    before = house.rows("router")[""]["started"]
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 86_400)
+    after = house.rows("router")[""]["started"]
+    assert after - before == pytest.approx(86_400, abs=60)
 
 
 def test_an_engine_that_tells_nothing_has_no_numbers_made_up(house):
