@@ -128,6 +128,7 @@ class Daemon:
             self.metrics,
             policy=POLICIES[settings.routing.policy],
             aliases=settings.aliases,
+            routed=[route.model for route in settings.routes],
             ejection=settings.ejection,
         )
         self.upstreams = Upstreams(asyncio.get_running_loop())
@@ -331,6 +332,7 @@ class Daemon:
         self.fleet.configure(
             policy=POLICIES[settings.routing.policy],
             aliases=settings.aliases,
+            routed=[route.model for route in settings.routes],
             ejection=settings.ejection,
         )
         self.fleet.publish("yaml", service_specs(settings))

@@ -41,7 +41,7 @@ class Page:
 
     Attributes:
         handler: answers it.
-        guarded: only for loopback, `server.status_allow` and the admin key.
+        guarded: only for `server.status_allow` (default: loopback) and the admin key.
     """
 
     handler: PageHandler

@@ -48,7 +48,7 @@ class Door:
         return self._keyring.identify(authorization, x_api_key, self._clock(), badge)
 
     def count(self, client: int) -> None:
-        """Count a request that goes no further, whoever asks.
+        """Count a request that goes no further, whoever asks; `enter` saves the call.
 
         Raises:
             RateLimitExceeded: the address asks too often.

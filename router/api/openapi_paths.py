@@ -14,7 +14,12 @@ from router.openai.paths import INFERENCE_PATHS
 
 Errors = tuple[type[RouterError], ...]
 
-_CLIENT: Errors = (errors.MissingApiKey, errors.InvalidApiKey, errors.RateLimitExceeded)
+_CLIENT: Errors = (
+    errors.MissingApiKey,
+    errors.InvalidApiKey,
+    errors.RateLimitExceeded,
+    errors.Draining,
+)
 _STATUS: Errors = (errors.MissingApiKey, errors.InvalidApiKey)
 _BODY: Errors = (
     errors.InvalidJson, errors.MissingModel, errors.InvalidModel, errors.InvalidValue,
@@ -100,7 +105,7 @@ OPERATIONS = (
     Operation(
         "/services",
         "Every service",
-        "Open to loopback and server.status_allow, and to the admin key from anywhere.",
+        "Open to server.status_allow (default: loopback), and to the admin key from anywhere.",
         "Status",
         schema.Services,
         errors=_STATUS,
@@ -109,7 +114,7 @@ OPERATIONS = (
     Operation(
         "/stats",
         "Numbers by service and organization",
-        "Open to loopback and server.status_allow, and to the admin key from anywhere. "
+        "Open to server.status_allow (default: loopback), and to the admin key from anywhere. "
         "Organizations are shown to the admin key alone.",
         "Status",
         schema.Stats,
@@ -119,8 +124,8 @@ OPERATIONS = (
     Operation(
         "/metrics",
         "Prometheus' exposition",
-        "Text, or OpenMetrics where the Accept header asks for it. Open to loopback and "
-        "server.status_allow, and to the admin key from anywhere.",
+        "Text, or OpenMetrics where the Accept header asks for it. Open to "
+        "server.status_allow (default: loopback), and to the admin key from anywhere.",
         "Status",
         _METRICS,
         errors=_STATUS,

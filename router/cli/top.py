@@ -44,8 +44,8 @@ def top(
 ) -> None:
     """Watch a router: who is healthy, what runs, what waits, how fast it goes.
 
-    From loopback, and from addresses in server.status_allow, no key is needed; with the admin key
-    organizations are shown too. Where the output is no terminal the table is printed once.
+    From addresses in server.status_allow, by default loopback, no key is needed; with the admin
+    key organizations are shown too. Where the output is no terminal the table is printed once.
 
     Exit status: 0 done; 1 no router answers, or it asks for a key; 2 wrong usage.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from router.errors import ModelAmbiguous, ModelLoading, ModelNotFound, NoHealthyBackend
@@ -22,19 +22,17 @@ class Catalog:
         aliases: alias -> model.
         short_names: what follows the last `/` -> models that end so.
         unlearnt: services whose models are not known.
+        configured: models that the configuration names beside its services'.
     """
 
     members: Mapping[str, tuple[Service, ...]] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     short_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unlearnt: tuple[Service, ...] = ()
+    configured: Collection[str] = ()
 
-    def resolve(self, name: str, *, configured: bool = False) -> str:
+    def resolve(self, name: str) -> str:
         """The model that `name` means: exactly, as an alias, or as a short name.
-
-        Args:
-            name: as the client wrote it, or as a named route has it.
-            configured: the configuration names it, as it names every alias.
 
         Raises:
             ModelAmbiguous: a short name of several models.
@@ -63,7 +61,7 @@ class Catalog:
                 param="model",
                 retry_after_s=LOADING_RETRY_AFTER_S,
             )
-        if configured or target is not None:
+        if target is not None or name in self.configured:
             raise no_healthy_service(name)
         raise ModelNotFound(
             f"The model `{_shown(name)}` does not exist here. GET /v1/models lists what does.",
@@ -112,8 +110,10 @@ def _shown(name: str) -> str:
     return name if len(name) <= 200 else name[:200] + "…"
 
 
-def build_catalog(services: Iterable[Service], aliases: Mapping[str, str]) -> Catalog:
-    """Take the picture."""
+def build_catalog(
+    services: Iterable[Service], aliases: Mapping[str, str], routed: Iterable[str] = ()
+) -> Catalog:
+    """Take the picture; `routed` are the models of named routes."""
     members: dict[str, list[Service]] = {}
     unlearnt: list[Service] = []
     for service in services:
@@ -133,4 +133,5 @@ def build_catalog(services: Iterable[Service], aliases: Mapping[str, str]) -> Ca
         dict(aliases),
         {short: tuple(models) for short, models in short_names.items()},
         tuple(unlearnt),
+        frozenset({*aliases.values(), *routed}),
     )

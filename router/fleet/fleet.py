@@ -43,6 +43,7 @@ class Fleet:
         metrics: keeps the cells of services.
         policy: chooses among those that can take a call.
         aliases: alias -> model.
+        routed: models of named routes.
         ejection: when requests that fail eject a service.
         clock: seconds since the epoch, for what people are shown.
     """
@@ -54,11 +55,13 @@ class Fleet:
         policy: Policy[Service],
         aliases: Mapping[str, str],
         ejection: EjectionSettings,
+        routed: Iterable[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._metrics = metrics
         self._policy = policy
         self._aliases = aliases
+        self._routed = tuple(routed)
         self._ejection = ejection
         self._clock = clock
         self._states = States(clock)
@@ -131,9 +134,15 @@ class Fleet:
         self._queues.serve()
 
     def configure(
-        self, *, policy: Policy[Service], aliases: Mapping[str, str], ejection: EjectionSettings
+        self,
+        *,
+        policy: Policy[Service],
+        aliases: Mapping[str, str],
+        ejection: EjectionSettings,
+        routed: Iterable[str] = (),
     ) -> None:
         """Take over new settings for the calls that come."""
+        self._routed = tuple(routed)
         self._policy = policy
         self._aliases = aliases
         self._ejection = ejection
@@ -148,7 +157,7 @@ class Fleet:
             self._draining.append(service)
 
     def _rebuild(self) -> None:
-        self.catalog = build_catalog(self._services.values(), self._aliases)
+        self.catalog = build_catalog(self._services.values(), self._aliases, self._routed)
         self.contexts.clear()
         self._turns = {model: self._turns.get(model, 0) for model in self.catalog.members}
 

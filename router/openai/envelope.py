@@ -46,11 +46,11 @@ def error_body(error: RouterError, dialect: Dialect = Dialect.OPENAI) -> bytes:
     return _encode(error_object(error, dialect))
 
 
-def error_event(error: RouterError, dialect: Dialect, events: int) -> bytes:
-    """The one event that ends a broken stream, after so many others.
+def error_event(error: RouterError, dialect: Dialect, number: int) -> bytes:
+    """The one event that ends a broken stream.
 
     It opens with an empty line: what broke may have broken inside an event, and the error must
-    not become part of its data. Events of responses are numbered, from 0.
+    not become part of its data. Events of responses are numbered; this is the next.
     """
     if dialect is Dialect.ANTHROPIC:
         payload: dict[str, Any] = error_object(error, dialect)
@@ -60,7 +60,7 @@ def error_event(error: RouterError, dialect: Dialect, events: int) -> bytes:
             "code": error.code,
             "message": error.message,
             "param": None,
-            "sequence_number": events,
+            "sequence_number": number,
         }
     else:
         return b"\n\ndata: " + _encode(error_object(error, dialect)) + b"\n\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from router.model import NO_USAGE, Usage
@@ -11,6 +13,8 @@ _EVENT_END = b"\n\n"
 _DATA = b"data:"
 _HELD_LIMIT = 256 * 1024
 _LINE_LIMIT = 1024 * 1024
+_NUMBER_KEY = b'"sequence_number":'
+_NUMBER = re.compile(rb'"sequence_number": ?([0-9]{1,15})[,}]')
 
 
 class _Holder(msgspec.Struct, gc=False):
@@ -98,6 +102,29 @@ class UsageTap:
     def usage(self) -> Usage:
         """The highest counts seen: messages tell prompt and completion in different events."""
         return self._usage
+
+
+class NumberedTap(UsageTap):
+    """The same for a stream of responses, whose events have numbers.
+
+    Attributes:
+        next_number: the one after the last that was seen whole.
+    """
+
+    __slots__ = ("next_number",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.next_number = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Look at the next piece."""
+        window = self._carry + data if self._carry else data
+        if _NUMBER_KEY in window:
+            numbers = _NUMBER.findall(window)
+            if numbers:
+                self.next_number = int(numbers[-1]) + 1
+        return super().feed(data)
 
 
 class UsageFilter:

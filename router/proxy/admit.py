@@ -88,10 +88,10 @@ def read(entry: Entry, request: Readable, catalog: Catalog) -> Wanted:
         content_type = request.header(b"content-type") or ""
         form = multipart.read_model(body, content_type, required=named is None)
         asked = form.model if named is None else named
-        model = catalog.resolve(asked, configured=named is not None)
+        model = catalog.resolve(asked)
         return Wanted(entry.path, model, body, form=form)
     if not body:
         raise InvalidJson("The request has no body; this path takes a JSON object.")
     fields = read_fields(body)
     asked = require_model(fields) if named is None else named
-    return Wanted(entry.path, catalog.resolve(asked, configured=named is not None), body, fields)
+    return Wanted(entry.path, catalog.resolve(asked), body, fields)

@@ -23,8 +23,8 @@ from router.log import get_logger
 from router.model import NO_USAGE, Usage
 from router.openai.body import is_true
 from router.openai.cost import FRAME_TOKENS, Cost, is_countable, most
-from router.openai.paths import BY_UPSTREAM
-from router.openai.stream_taps import UsageTap
+from router.openai.paths import BY_UPSTREAM, Dialect, InferencePath
+from router.openai.stream_taps import NumberedTap, UsageTap
 from router.openai.unary_tap import BodyTap
 from router.openai.usage import Tap
 from router.proxy.admit import Wanted
@@ -38,6 +38,7 @@ _log = get_logger("router.proxy")
 _TOKENIZE = BY_UPSTREAM["/tokenize"]
 _TOKENIZE_TIMEOUT_S = 5.0
 _TOKENIZE_TRIES = 2
+_TOKENIZE_AT_ONCE = 16
 _BYTES_A_TOKEN = 4
 _NO_CHANGES: Mapping[str, Any] = MappingProxyType({})
 _JSON_LINE = b"content-type: application/json\r\n"
@@ -89,9 +90,11 @@ class Unmetered:
         """Tokens it may cost: what its turn in a queue is weighed by."""
         return 1
 
-    def tap(self, *, streams: bool) -> Tap:
+    def tap(self, path: InferencePath, *, streams: bool) -> Tap:
         """What reads the usage of an answer."""
-        return UsageTap() if streams else BodyTap()
+        if not streams:
+            return BodyTap()
+        return NumberedTap() if path.dialect is Dialect.RESPONSES else UsageTap()
 
     def rate_lines(self, now: float) -> bytes:  # noqa: ARG002 - others need it
         """The `x-ratelimit-*` header lines of the answer, each ended by CRLF.
@@ -161,11 +164,11 @@ class Meter(Unmetered, msgspec.Struct, eq=False, gc=False):
             each = reservation.granted_completion_tokens // cost.choices
             self.changes = {cost.limit_field: max(1, each)}
 
-    def tap(self, *, streams: bool) -> Tap:
+    def tap(self, path: InferencePath, *, streams: bool) -> Tap:
         """What reads the usage of an answer, and takes out what the client did not ask for."""
         if not streams:
             return BodyTap()
-        return UsageTap() if self.asked is None else self.asked.tap()
+        return super().tap(path, streams=True) if self.asked is None else self.asked.tap()
 
     def rate_lines(self, now: float) -> bytes:
         """What is left of the organization's tightest windows."""
@@ -241,6 +244,7 @@ class Metering:
         self.frames = PromptFrames()
         self._fleet = fleet
         self._upstreams = upstreams
+        self._counts = asyncio.Semaphore(_TOKENIZE_AT_ONCE)
         self._silent: set[str] = set()
         self._unbelieved: set[str] = set()
 
@@ -263,7 +267,7 @@ class Metering:
         outcome = self.ledger.reserve(organization, cost.prompt_tokens, whole, self.clock(), whole)
         if not isinstance(outcome, Reservation):
             if outcome.kind is Kind.TOKENS:
-                if is_countable(wanted.path, fields, body):
+                if is_countable(wanted.path, fields, body) and self._may_fit(organization, cost):
                     return None
                 outcome = self._reserve_least(organization, cost)
             if isinstance(outcome, Refusal):
@@ -305,6 +309,11 @@ class Metering:
             counted,
         )
 
+    def _may_fit(self, organization: str, cost: Cost) -> bool:
+        """Whether the shortest prompt would fit in what is left: else there is nothing to count."""
+        tokens = self.ledger.tightest(organization, self.clock()).tokens
+        return tokens is None or tokens.remaining is None or tokens.remaining > cost.least_tokens
+
     def _reserve_least(self, organization: str, cost: Cost) -> Reservation | Refusal:
         """What is left for the answer, if that is as much as it must be let have."""
         return self.ledger.reserve(
@@ -326,9 +335,10 @@ class Metering:
         """
         body = wanted.to_be_counted()
         for service in self._fleet.able(wanted.model)[:_TOKENIZE_TRIES]:
-            count = await self._count_at(service, body)
-            if count is not None:
-                return count
+            if service.usable:  # it may have gone while another was asked
+                count = await self._count_at(service, body)
+                if count is not None:
+                    return count
         return None
 
     async def _count_at(self, service: Service, body: bytes) -> int | None:
@@ -337,7 +347,7 @@ class Metering:
         start = pool.start_of(_TOKENIZE.upstream, service.spec.api_key)
         head = request_head(start, _JSON_LINE, len(body))
         try:
-            async with asyncio.timeout(_TOKENIZE_TIMEOUT_S):
+            async with asyncio.timeout(_TOKENIZE_TIMEOUT_S), self._counts:
                 status, answer = await ask(pool, head, body)
             return _decode_count(answer).count if status == 200 else None
         except (UpstreamError, TimeoutError, msgspec.MsgspecError) as error:

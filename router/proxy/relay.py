@@ -20,6 +20,7 @@ from router.errors import (
 from router.fleet.lease import Lease
 from router.model import NO_USAGE
 from router.openai.envelope import error_event
+from router.openai.stream_taps import NumberedTap
 from router.openai.usage import Tap
 from router.proxy.answer import Disconnected, Head, UpstreamError
 from router.proxy.exchange import Call, Exchange
@@ -138,7 +139,7 @@ class Relay:
         self.status = head.status
         if self._holds and head.status >= 500:
             self.held = []
-        self.tap = self._call.meter.tap(streams=head.streams)
+        self.tap = self._call.meter.tap(self._call.path, streams=head.streams)
 
     def on_data(self, data: bytes) -> None:
         """Pass on what one read brought."""
@@ -315,7 +316,8 @@ class Relay:
         """Tell the client that what it has is not all: by an event, or by a short body."""
         head = self.head
         if head is not None and head.streams and self._length(head) is None:
-            self._exchange.write(error_event(error, self._call.path.dialect, self.events))
+            number = self.tap.next_number if isinstance(self.tap, NumberedTap) else 0
+            self._exchange.write(error_event(error, self._call.path.dialect, number))
             self._exchange.finish()
         else:
             self._exchange.cut()

@@ -52,6 +52,7 @@ class UpstreamPool:
         self._open: set[UpstreamConnection] = set()
         self._tls = ssl.create_default_context() if target.tls else None
         self._starts: dict[tuple[str, str | None], bytes] = {}
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<UpstreamPool {self.target.authority} idle={self.idle} busy={self.busy}>"
@@ -123,7 +124,10 @@ class UpstreamPool:
         self._open.add(connection)
 
     def give_back(self, connection: UpstreamConnection) -> None:
-        """Keep a connection whose exchange has ended whole."""
+        """Keep a connection whose exchange has ended whole, unless its engine has gone."""
+        if self._closed:
+            connection.abort()
+            return
         connection.idle_since = monotonic()
         self._idle.append(connection)
 
@@ -140,7 +144,8 @@ class UpstreamPool:
             self._idle.popleft().abort()
 
     def close(self) -> None:
-        """Close what is idle; what is busy ends with its exchange's owner."""
+        """Close what is idle, now or when it comes back; its exchange's owner ends what is busy."""
+        self._closed = True
         while self._idle:
             self._idle.pop().abort()
 

@@ -121,6 +121,13 @@ def test_the_model_list_and_inference_share_one_bucket(start_limited, path):
     assert {knock(router, each).status for each in (path, MODELS)} == {429}
 
 
+@pytest.mark.parametrize(("method", "path"), [("GET", CHAT), ("POST", MODELS)])
+def test_wrong_methods_are_counted_where_right_ones_are(start_limited, method, path):
+    router, _ = start_limited()
+    answers = [call(router.port, method, path).status for _ in range(BURST + 2)]
+    assert answers == [405] * BURST + [429] * 2
+
+
 def test_who_tries_keys_is_slowed_down_like_everybody(start_limited):
     router, _ = start_limited()
     answers = [knock(router, key=f"sk-guess-{n}").status for n in range(BURST + 2)]

@@ -6,7 +6,7 @@ import pytest
 
 from router.config.settings import EjectionSettings
 from router.errors import ModelAmbiguous, ModelLoading, ModelNotFound, NoHealthyBackend
-from router.fleet.catalog import Catalog
+from router.fleet.catalog import Catalog, build_catalog
 from unit.fleet.fleet_fakes import build, card, named, spec
 
 QWEN, LLAMA = "Qwen/Qwen2.5-7B", "meta/Llama-3"
@@ -105,8 +105,22 @@ def test_an_alias_of_what_no_service_has_told_of_may_work_again():
 
 
 def test_a_model_that_the_configuration_names_is_never_unknown():
+    aliased = catalog(QWEN, aliases={"gpt-4o": LLAMA})
     with pytest.raises(NoHealthyBackend):
-        catalog(QWEN).resolve(LLAMA, configured=True)
+        aliased.resolve(LLAMA)
+    with pytest.raises(NoHealthyBackend):
+        build_catalog([], {}, [LLAMA]).resolve(LLAMA)
+
+
+def test_new_routes_count_at_once():
+    fleet = build(spec("a", (QWEN,)))
+    settings = {"policy": fleet._policy, "aliases": {}, "ejection": EjectionSettings()}
+    fleet.configure(**settings, routed=[LLAMA])
+    with pytest.raises(NoHealthyBackend):
+        fleet.catalog.resolve(LLAMA)
+    fleet.configure(**settings)
+    with pytest.raises(ModelNotFound):
+        fleet.catalog.resolve(LLAMA)
 
 
 def test_an_alias_of_what_is_still_starting_is_said_to_be_loading():

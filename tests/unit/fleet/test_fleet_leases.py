@@ -180,3 +180,25 @@ def test_whatever_happens_slots_out_equal_leases_held(steps):
     for lease in held:
         lease.release()
     assert all(service.in_flight == 0 and not service.removed for service in fleet.services)
+
+
+# -- without a slot --------------------------------------------------------------------------------
+
+
+def test_the_least_busy_is_asked_first_and_who_had_failed_last():
+    fleet = build(spec("a"), spec("b"), spec("c"))
+    for name, running in (("a", 2), ("b", 1), ("c", 0)):
+        named(fleet, name).in_flight = running
+    for _ in range(3):
+        fleet.note_failure(named(fleet, "c"), "broke", None)
+    assert [each.name for each in fleet.able("m")] == ["b", "a", "c"]
+
+
+def test_who_is_full_can_be_asked_and_who_is_not_well_cannot():
+    fleet = build(spec("a", max_concurrency=1), spec("b"))
+    fleet.take("m").service.in_flight = 1
+    fleet.set_health(named(fleet, "b"), UNHEALTHY)
+    assert [each.name for each in fleet.able("m")] == ["a"]
+    fleet.set_health(named(fleet, "a"), UNHEALTHY)
+    with pytest.raises(NoHealthyBackend):
+        fleet.able("m")

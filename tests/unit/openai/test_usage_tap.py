@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from router.model import Usage
-from router.openai.stream_taps import UsageTap
+from router.openai.stream_taps import NumberedTap, UsageTap
 from unit.openai.tap_fakes import RECORDED, STREAMS, bytewise, cut, fed, parsed
 
 TELLING = [each for each in STREAMS if parsed(each.body).total]
@@ -202,3 +202,39 @@ def test_every_event_of_a_read_is_counted():
     tap = UsageTap()
     tap.feed(b'data: {"type":"content_block_delta"}\n\n' * 500)
     assert tap.events == 500
+
+
+# -- numbers of events -----------------------------------------------------------------------------
+
+NUMBERED = b"".join(
+    event({"delta": 'a "sequence_number":9, b', "sequence_number": n, "type": "x"}, "x")
+    for n in (7, 8, 12)
+)
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 1000])
+def test_the_number_that_comes_next_is_known_however_the_stream_is_cut(size):
+    tap = NumberedTap()
+    for at in range(0, len(NUMBERED), size):
+        tap.feed(NUMBERED[at : at + size])
+    assert tap.next_number == 13
+
+
+def test_a_number_that_is_not_whole_yet_does_not_count():
+    tap = NumberedTap()
+    end = NUMBERED.rindex(b"12") + 1
+    tap.feed(NUMBERED[:200])
+    tap.feed(NUMBERED[200:end])
+    assert tap.next_number == 9
+
+
+def test_a_stream_of_responses_is_read_for_its_usage_as_any_other():
+    recording = next(each for each in TELLING if "resp" in each.name)
+    assert fed(NumberedTap(), recording.body) == parsed(recording.body)
+
+
+def test_a_recorded_stream_of_responses_is_numbered_from_0_without_a_gap():
+    recording = next(each for each in TELLING if "resp" in each.name)
+    tap = NumberedTap()
+    tap.feed(recording.body)
+    assert tap.next_number == recording.body.count(b"sequence_number")

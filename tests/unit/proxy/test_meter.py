@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from time import monotonic
 
 import pytest
@@ -9,13 +10,16 @@ import pytest
 from router.errors import InsufficientQuota, InvalidValue, NoHealthyBackend
 from router.ledger import Limits
 from router.model import Usage
+from router.openai.paths import INFERENCE_PATHS
 from router.openai.stream_taps import UsageTap
 from router.proxy.answer import ConnectFailed
 from router.proxy.meter import Unmetered
 from unit.fleet.fleet_fakes import HEALTHY, UNHEALTHY, card, named, spec
 from unit.proxy.meter_fakes import (
+    CHAT,
     COMPLETIONS,
     CONTEXT,
+    NOON,
     Answered,
     House,
 )
@@ -107,13 +111,79 @@ async def test_where_no_engine_is_well_that_is_said_and_not_that_the_quota_is_us
     assert house.day.reserved == 0
 
 
+def join(house: House, *names: str) -> None:
+    """Have other engines serve the model, too."""
+    house.fleet.publish("yaml", [spec("a"), *map(spec, names)])
+    for name in names:
+        service = named(house.fleet, name)
+        house.fleet.set_health(service, HEALTHY, [card("m", max_model_len=CONTEXT)])
+
+
 async def test_where_one_engine_does_not_count_another_is_asked(house_of):
     house = house_of(50)
-    house.fleet.publish("yaml", [spec("a", max_concurrency=1), spec("b")])
-    house.fleet.set_health(named(house.fleet, "b"), HEALTHY, [card("m", max_model_len=CONTEXT)])
+    join(house, "b")
     house.counts = [ConnectFailed("refused"), 9]
     meter = await house.chat(max_tokens=900)
     assert meter.cost.prompt_tokens == 9
+
+
+async def test_two_engines_are_asked_at_most(house_of):
+    house = house_of(50)
+    join(house, "b", "c")
+    with pytest.raises(InsufficientQuota):
+        await house.chat(max_tokens=900)
+    assert len(house.asked) == 2
+
+
+async def test_an_engine_that_goes_while_another_is_asked_is_not_asked(house_of):
+    house = house_of(50)
+    join(house, "b")
+
+    async def last_words():
+        house.asked.append(b"")
+        house.fleet.publish("yaml", [])
+        return 404, b""
+
+    house.answer_count = last_words
+    with pytest.raises(InsufficientQuota):
+        await house.chat(max_tokens=900)
+    assert len(house.asked) == 1
+
+
+@pytest.mark.parametrize(("used", "asked"), [(48, 1), (49, 0), (50, 0)])
+async def test_where_no_prompt_at_all_would_fit_nobody_is_asked(house_of, used, asked):
+    """A token of prompt and one of answer is the least; else engines count for nothing."""
+    house = house_of(50)
+    house.ledger.settle(house.ledger.reserve("acme", used, 0, NOON), Usage(used, 0))
+    with pytest.raises(InsufficientQuota):
+        await house.chat(max_tokens=900)
+    assert len(house.asked) == asked
+
+
+async def test_a_quota_that_is_used_up_is_said_also_where_no_engine_is_well(house_of):
+    house = house_of(50)
+    house.ledger.settle(house.ledger.reserve("acme", 50, 0, NOON), Usage(50, 0))
+    house.fleet.set_health(named(house.fleet, "a"), UNHEALTHY)
+    with pytest.raises(InsufficientQuota):
+        await house.chat(max_tokens=900)
+
+
+async def test_few_are_counted_at_once(house_of):
+    house = house_of(1000)
+    running, most = 0, 0
+
+    async def slow():
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.001)
+        running -= 1
+        return 200, b'{"count":9}'
+
+    house.answer_count = slow
+    asking = [house.chat(max_tokens=900, n=2) for _ in range(50)]
+    await asyncio.gather(*asking, return_exceptions=True)
+    assert most == 16
 
 
 async def test_several_prompts_are_not_asked_for_they_can_not_be_counted(house_of):
@@ -276,5 +346,5 @@ async def test_without_limits_there_are_no_such_headers(house_of):
 def test_what_nobody_pays_for_is_free():
     meter = Unmetered()
     assert (meter.weight, meter.changes, meter.rate_lines(monotonic())) == (1, {}, b"")
-    assert isinstance(meter.tap(streams=True), UsageTap)
+    assert isinstance(meter.tap(INFERENCE_PATHS[CHAT], streams=True), UsageTap)
     meter.close(None)

@@ -15,6 +15,7 @@ from router.openai.unary_tap import BodyTap
 from router.proxy import meter as meter_module
 from router.proxy.admit import Wanted
 from unit.proxy.meter_fakes import (
+    CHAT,
     COMPLETIONS,
     CONTEXT,
     HELLO,
@@ -22,6 +23,8 @@ from unit.proxy.meter_fakes import (
     House,
     stream_of,
 )
+
+PATH = INFERENCE_PATHS[CHAT]
 
 
 @pytest.fixture
@@ -50,19 +53,19 @@ async def test_other_options_stay(house_of):
 async def test_a_client_that_asked_itself_is_left_alone(house_of):
     meter, asked = await stream_of(house_of(), stream_options={"include_usage": True})
     assert asked is None
-    assert meter.tap(streams=True).feed(b'data: {"choices":[],"usage":{}}\n\n') != b""
+    assert meter.tap(PATH, streams=True).feed(b'data: {"choices":[],"usage":{}}\n\n') != b""
 
 
 @pytest.mark.parametrize("given", [None, {}, {"include_usage": False}, {"include_usage": None}])
 async def test_what_the_client_did_not_ask_for_is_taken_out(house_of, given):
     meter, _ = await stream_of(house_of(5000), stream_options=given)
-    assert isinstance(meter.tap(streams=True), UsageFilter)
-    assert meter.tap(streams=True).feed(b'data: {"choices":[],"usage":{}}\n\n') == b""
+    assert isinstance(meter.tap(PATH, streams=True), UsageFilter)
+    assert meter.tap(PATH, streams=True).feed(b'data: {"choices":[],"usage":{}}\n\n') == b""
 
 
 async def test_an_answer_that_does_not_stream_after_all_is_left_alone(house_of):
     meter, _ = await stream_of(house_of(5000))
-    assert isinstance(meter.tap(streams=False), BodyTap)
+    assert isinstance(meter.tap(PATH, streams=False), BodyTap)
 
 
 @pytest.mark.parametrize("given", ["x", [], {"include_usage": {}}])
@@ -207,7 +210,7 @@ async def test_what_is_more_than_was_held_but_can_be_is_charged_as_told(house_of
 async def test_a_batch_that_is_left_tells_the_prompts_of_all_its_answers(house_of):
     house = house_of(5000)
     meter = await house.open(COMPLETIONS, prompt=["a", "b"], max_tokens=7, stream=True, n=2)
-    tap = meter.tap(streams=True)
+    tap = meter.tap(PATH, streams=True)
     for index in range(4):
         usage = b'{"prompt_tokens":3,"completion_tokens":1}'
         tap.feed(b'data: {"choices":[{"index":%d}],"usage":%b}\n\n' % (index, usage))

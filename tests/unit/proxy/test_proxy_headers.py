@@ -18,8 +18,10 @@ HOP_BY_HOP = (
 CLIENTS_OWN = (
     b"authorization", b"x-api-key", b"api-key", b"x-auth-token", b"cookie", b"forwarded",
     b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto",
-    b"x-real-ip", b"x-goog-api-key", b"cf-connecting-ip", b"true-client-ip", b"via",
-    b"x-original-forwarded-for", b"x-data-parallel-rank",
+    b"x-real-ip", b"x-goog-api-key", b"cf-connecting-ip", b"cf-connecting-ipv6", b"client-ip",
+    b"fastly-client-ip", b"true-client-ip", b"via", b"x-client-ip", b"x-cluster-client-ip",
+    b"x-envoy-external-address", b"x-forwarded-client-cert", b"x-original-forwarded-for",
+    b"x-data-parallel-rank",
 )  # fmt: skip
 REWRITTEN = (b"host", b"content-length", b"x-request-id", b"expect", b"accept-encoding")
 SANE = (string.ascii_letters + string.digits + "._:-").encode()

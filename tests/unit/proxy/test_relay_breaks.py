@@ -71,6 +71,15 @@ async def test_a_stream_that_breaks_ends_with_one_error_event_in_the_paths_form(
     assert attempt.outcome is outcome
 
 
+async def test_the_error_event_of_responses_has_the_number_that_comes_next():
+    attempt = Attempt(path="/v1/responses")
+    event = b'event: x\ndata: {"sequence_number":%d,"type":"x"}\n\n'
+    attempt.streams(event % 0, event % 1, event % 41)
+    broken(attempt)
+    error = json.loads(attempt.exchange.body.rpartition(b"data: ")[2])
+    assert error["sequence_number"] == 42
+
+
 @pytest.mark.parametrize("code", BREAKS)
 async def test_a_stream_that_breaks_never_says_that_it_is_whole(attempt, code):
     attempt.streams(EVENT)
@@ -98,7 +107,7 @@ async def test_a_stream_of_a_told_length_that_breaks_is_cut(attempt):
 
 async def test_a_stream_that_gets_shorter_on_its_way_has_no_length_and_ends_with_an_event(attempt):
     tap = UsageFilter(keep_last=False, keep_each=False, continuous=True)
-    attempt.call.meter = SimpleNamespace(tap=lambda *, streams: tap, rate_lines=lambda _now: b"")
+    attempt.call.meter = SimpleNamespace(tap=lambda _, *, streams: tap, rate_lines=lambda _now: b"")
     attempt.head(lines=EVENTS, length=1000)
     attempt.relay.on_data(EVENT)
     assert attempt.exchange.length is None

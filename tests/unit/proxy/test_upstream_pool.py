@@ -53,6 +53,17 @@ def test_the_limit_is_below_the_five_seconds_after_which_engines_close():
     assert upstream.IDLE_LIMIT_S < 4.5
 
 
+def test_a_connection_that_comes_back_to_a_pool_that_is_closed_is_closed():
+    """Its engine has left the fleet, so nobody would sweep it."""
+    pool = pool_of()
+    connection, transport = opened(pool)
+    connection.send(b"", b"", Heard())
+    pool.close()
+    connection.data_received(UNARY)
+    assert transport.aborted
+    assert pool.idle == 0
+
+
 def test_a_connection_that_is_closing_is_passed_over(clock):
     pool = pool_of()
     older, _ = used(pool)
