@@ -166,6 +166,9 @@ class Writer:
         return self._connection
 
     def _open(self, *, check: bool) -> sqlite3.Connection:
+        if identity(self._path) is None:
+            # What is created now is another file, though it may get the old one's inode.
+            self._identity = None
         connection = self._connect(self._path)
         try:
             prepare(connection, check=check)
