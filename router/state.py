@@ -76,6 +76,8 @@ class State:
         saved = await self.ledger.close(time.time())
         if self.database is None:
             return saved
+        if saved and self._watcher is not None:
+            await self._watcher.close()
         saved = await asyncio.to_thread(self.database.close) and saved
         if not saved:
             _log.critical(

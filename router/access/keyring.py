@@ -30,7 +30,7 @@ class _Mode(enum.Enum):
 
     UNREAD = "by configured keys; what the database holds is not known yet"
     KEYS = "by a key"
-    LOST = "nobody: there are no keys, but a database that is gone held some, or may have"
+    LOST = "nobody: there are no keys, but there were some, or may have been"
     ANONYMOUS = "everybody: no key exists anywhere"
 
 
@@ -214,10 +214,10 @@ class Keyring:
         elif self._mode is _Mode.LOST:
             self._log.error(
                 "keys_lost",
-                consequence="every request is refused: the database that is gone may have held"
-                " keys",
-                remedy="router keys create --org NAME; or, to serve without keys, delete the"
-                " damaged file that was set aside, and restart",
+                consequence="every request is refused: keys that the database held are gone, or"
+                " may be",
+                remedy="router keys create --org NAME; or, to serve without keys, restart: after"
+                " you have deleted the damaged file that was set aside, if there is one",
             )
         elif before is _Mode.ANONYMOUS:
             self._log.warning("keys_required", consequence="requests without a key are refused")

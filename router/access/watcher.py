@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from router.access.keyring import Keyring
 from router.access.known import StoredKeys
@@ -19,19 +19,33 @@ _REPEAT_S = 60.0
 _EXPECTED = (StorageError, OSError)
 
 
+class _Seen(NamedTuple):
+    """Unequal to an earlier one's if anything may have changed.
+
+    Attributes:
+        file: another number for another file.
+        connection: what it was seen through.
+        version: of the table of keys; equal ones of two files say nothing.
+        set_aside: damaged files that once were it.
+    """
+
+    file: int
+    connection: object
+    version: int
+    set_aside: tuple[Path, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class _Reading:
     """What was in the file at one time.
 
     Attributes:
-        seen: unequal to an earlier one's if anything may have changed.
-        set_aside: damaged files that once were it.
+        seen: where that was.
         rows: of the table of keys.
         stored: the same, as the keyring takes it.
     """
 
-    seen: tuple[object, ...]
-    set_aside: tuple[Path, ...]
+    seen: _Seen
     rows: tuple[KeyRow, ...]
     stored: StoredKeys
 
@@ -41,8 +55,11 @@ class KeyWatcher:
 
     While the file cannot be read, what was known counts, and it is tried again for ever: a watch
     that ended would let in whoever is revoked. A row that makes no sense counts for nothing, and
-    is told of; the others count. Keys that a damaged file took with it while this process ran are
-    written into the new one.
+    is told of; the others count.
+
+    Keys that their file took with it while this process ran, because it was damaged or deleted, are
+    written into the one that comes next. A file that has keys of its own was put there, or begun by
+    `router keys create`: it counts as it is, for who does that may mean those keys alone.
 
     Args:
         keyring: told of what is read.
@@ -73,6 +90,14 @@ class KeyWatcher:
             self._keyring.tell_unlogged(time.time())
             await self._look()
 
+    async def close(self) -> None:
+        """Look once more, for a file that was begun by what was written last.
+
+        Else the next start would find it without a key, and let everybody in.
+        """
+        if self._last is not None and self._last.rows:
+            await self._look()
+
     async def _look(self) -> None:
         try:
             await self._follow()
@@ -92,38 +117,57 @@ class KeyWatcher:
     # -- in a thread ---------------------------------------------------------------------------
 
     def _read(self, last: _Reading | None) -> _Reading:
-        set_aside = self._database.set_aside
-        if last is not None and set(set_aside) - set(last.set_aside):
-            self._restore(last.rows)
-        # The connection is another once the file is; equal versions of two files say nothing.
-        connection, _ = self._database.change_token()
-        seen = (connection, self._table.version(), set_aside)
-        if last is not None and seen == last.seen:
+        seen = self._see()
+        if last is None:
+            return self._reading(seen)
+        if seen == last.seen:
             return last
-        rows = tuple(self._table.rows())
-        if self._database.set_aside != set_aside:
-            # The rows may be those of the empty file that comes next.
-            raise StorageError(f"{self._database.path} is just being replaced")
-        return _Reading(seen, set_aside, rows, StoredKeys.of(rows, lost=bool(set_aside)))
+        if set(seen.set_aside) - set(last.seen.set_aside):
+            self._write_back(last.rows, beside=True)
+            seen = self._see()
+        reading = self._reading(seen)
+        if not _is_begun_anew(reading, last):
+            return reading
+        self._write_back(last.rows, beside=False)
+        reading = self._reading(self._see())
+        if _is_begun_anew(reading, last):
+            raise StorageError(f"{self._database.path} has been begun anew again")
+        return reading
 
-    def _restore(self, rows: tuple[KeyRow, ...]) -> None:
-        """Write into a new file what was in the damaged one.
+    def _see(self) -> _Seen:
+        set_aside = self._database.set_aside
+        file, connection, _ = self._database.change_token()
+        return _Seen(file, connection, self._table.version(), set_aside)
+
+    def _reading(self, seen: _Seen) -> _Reading:
+        """The rows of what was just seen.
+
+        Raises:
+            StorageError: they may be those of the empty file that comes next.
+        """
+        rows = tuple(self._table.rows())
+        token = self._database.change_token()
+        if token.connection is not seen.connection or self._database.set_aside != seen.set_aside:
+            raise StorageError(f"{self._database.path} is just being replaced")
+        return _Reading(seen, rows, StoredKeys.of(rows, lost=bool(seen.set_aside)))
+
+    def _write_back(self, rows: tuple[KeyRow, ...], *, beside: bool) -> None:
+        """Write into a new file what was in the one before, see `KeyTable.write_back`.
 
         Raises:
             StorageError: that is not possible now.
         """
-        there = self._table.rows()
-        taken = {row.id for row in there} | {row.sha256 for row in there}
-        missing = [row for row in rows if not {row.id, row.sha256} & taken]
         try:
-            writes = [self._table.insert(row) for row in missing]
-            unwritten = futures.wait(writes, self._interval_s).not_done
+            write = self._table.write_back(rows, beside=beside)
         except BacklogFull as error:
             raise StorageError(str(error)) from error
-        for write in unwritten:
+        try:
+            written, *_ = write.result(self._interval_s)
+        except TimeoutError:
             write.cancel()
-        if unwritten:
-            raise StorageError("keys of the damaged file are not written to the new one yet")
+            raise StorageError("the known keys are not written to the new file yet") from None
+        if written:
+            self._log.warning("keys_written_back", count=len(written))
 
     # -- what is told --------------------------------------------------------------------------
 
@@ -161,3 +205,8 @@ class KeyWatcher:
                     consequence="it is refused; the other keys count",
                     remedy="router keys revoke ID, and make another",
                 )
+
+
+def _is_begun_anew(reading: _Reading, last: _Reading) -> bool:
+    """Whether this is another file, without keys, in place of one that had some."""
+    return bool(last.rows) and not reading.rows and reading.seen.file != last.seen.file

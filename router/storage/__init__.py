@@ -18,9 +18,11 @@ is logged, and everything is written when the fault ends; a future of `execute` 
 `KeyTable(database)` is the table of API keys (`rows()`, `insert()`, `revoke()`, and `version()`,
 which changes when any process changes a key); `UsageTable(database)` holds the ledger's windows.
 
-A file that is corrupt is renamed to `NAME.corrupt-TIME` and a new one is begun. Its keys are gone
-then, so whoever serves without keys must look at `database.set_aside` first: while it names such a
-file, "there are no keys" does not mean that nobody ever made one.
+A file that is deleted under way is begun anew by the next write. One that is corrupt is renamed to
+`NAME.corrupt-TIME` first. Its keys are gone then: who still knows them writes them into the new
+file (`KeyTable.write_back`). After a start nobody does, so whoever serves without keys must look at
+`database.set_aside` first: while it names such a file, "there are no keys" does not mean that
+nobody ever made one.
 """
 
 from __future__ import annotations
@@ -30,10 +32,12 @@ from router.storage.connection import StorageError, path_from_url
 from router.storage.database import Database
 from router.storage.health import StorageStatus
 from router.storage.keys import KeyRow, KeyTable
+from router.storage.reader import ChangeToken
 from router.storage.usage import Recovery, StoredWindow, UsageTable
 
 __all__ = [
     "BacklogFull",
+    "ChangeToken",
     "Database",
     "KeyRow",
     "KeyTable",

@@ -12,7 +12,7 @@ from router.storage.backlog import Backlog, Call, Row, Statement, Value
 from router.storage.claim import Claim
 from router.storage.connection import Connect, connect, corrupt_copies
 from router.storage.health import Health, StorageStatus
-from router.storage.reader import Reader
+from router.storage.reader import ChangeToken, Reader
 from router.storage.writer import Writer
 
 _CAPACITY = 50_000
@@ -134,7 +134,7 @@ class Database:
         """
         return self._reader.read(statement, parameters)
 
-    def change_token(self) -> tuple[object, int]:
+    def change_token(self) -> ChangeToken:
         """A value to compare with an earlier one: unequal once any process has written since.
 
         Raises:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import msgspec
 
-from router.storage.backlog import Row
+from router.storage.backlog import Row, Value
 from router.storage.database import Database
 
 _COLUMNS = "id, organization, sha256, prefix, models, created_at, expires_at, revoked_at, priority"
+
+# An id or a hash that is there already stays as it is there.
+_WRITE_BACK = f"""
+    INSERT OR IGNORE INTO keys ({_COLUMNS})
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+           json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+           json_extract(value, '$[6]'), json_extract(value, '$[7]'), json_extract(value, '$[8]')
+    FROM json_each(?) WHERE ? OR NOT EXISTS (SELECT 1 FROM keys)
+    RETURNING id
+"""  # noqa: S608
+
 _decode_models = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
@@ -68,19 +80,26 @@ class KeyTable:
         return self._database.execute(
             (
                 f"INSERT INTO keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-                (
-                    row.id,
-                    row.organization,
-                    row.sha256,
-                    row.prefix,
-                    json.dumps(row.models),
-                    row.created_at,
-                    row.expires_at,
-                    row.revoked_at,
-                    row.priority,
-                ),
+                _values(row),
             )
         )
+
+    def write_back(self, rows: Iterable[KeyRow], *, beside: bool) -> Future[list[list[Row]]]:
+        """Write keys into the file that came after theirs, all or none.
+
+        Args:
+            rows: as they were, revoked and expired ones too.
+            beside: also where it has keys by now; else only into a table without any, for a file
+                with keys of its own is another one on purpose.
+
+        Returns:
+            The first result is a row `(id,)` for each that was written.
+
+        Raises:
+            BacklogFull: nothing was queued.
+        """
+        text = msgspec.json.encode([_values(row) for row in rows]).decode()
+        return self._database.execute((_WRITE_BACK, (text, int(beside))))
 
     def revoke(self, key_id: str, now: float) -> Future[list[list[Row]]]:
         """Revoke a key; the first result is one row `(id,)`, or none if no active key has it."""
@@ -102,6 +121,21 @@ class KeyTable:
         """
         ((version,),) = self._database.read("SELECT value FROM counters WHERE name = 'keys'")
         return int(version)
+
+
+def _values(row: KeyRow) -> tuple[Value, ...]:
+    """In the order of `_COLUMNS`."""
+    return (
+        row.id,
+        row.organization,
+        row.sha256,
+        row.prefix,
+        json.dumps(row.models),
+        row.created_at,
+        row.expires_at,
+        row.revoked_at,
+        row.priority,
+    )
 
 
 def _key_row(row: Row) -> KeyRow:

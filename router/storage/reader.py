@@ -6,9 +6,24 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from router.storage.backlog import Row, Value
 from router.storage.connection import StorageError, connect_reader, identity
+
+
+class ChangeToken(NamedTuple):
+    """Where rows came from, to be compared with an earlier one.
+
+    Attributes:
+        file: another number once the file is another one, or was away in between.
+        connection: what is read through one and the same is all of one file.
+        version: another number, on this connection, once anybody has committed.
+    """
+
+    file: int
+    connection: object
+    version: int
 
 
 class Reader:
@@ -23,6 +38,7 @@ class Reader:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._files = 0
 
     def read(self, statement: str, parameters: Sequence[Value] = ()) -> list[Row]:
         """The rows of a query, from what is committed.
@@ -33,7 +49,7 @@ class Reader:
         with self._lock:
             return self._read(statement, parameters)
 
-    def change_token(self) -> tuple[object, int]:
+    def change_token(self) -> ChangeToken:
         """A value that differs from an earlier one once anybody has committed since.
 
         Raises:
@@ -41,7 +57,7 @@ class Reader:
         """
         with self._lock:
             ((version,),) = self._read("PRAGMA data_version", ())
-            return self._connection, version
+            return ChangeToken(self._files, self._connection, version)
 
     def close(self) -> None:
         """Give the connection up; a later read opens another."""
@@ -59,9 +75,11 @@ class Reader:
         found = identity(self._path)
         if found != self._identity:
             self._disconnect()
+            # None, too: the file that comes next is another one, though it may get the same inode.
+            self._identity = found
+            self._files += 1
         if self._connection is None:
             self._connection = connect_reader(self._path)
-            self._identity = found
         return self._connection
 
     def _disconnect(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from router.access.keyring import Keyring
 from router.access.secret import digest_of
 from router.access.watcher import KeyWatcher
 from router.errors import InvalidApiKey
-from router.storage import Database, KeyRow, KeyTable, StorageError
+from router.storage import BacklogFull, Database, KeyRow, KeyTable, StorageError
 from router.storage.connection import set_aside
 
 KEY = "sk-made-by-a-command"
 ROW = KeyRow("acme-1", "acme", digest_of(KEY).hex(), "sk-made", ("*",), 1_000.0)
+OTHER = replace(ROW, id="acme-2", sha256="02" * 32, revoked_at=1_500.0, models=("a", "b/*"))
 LIVENESS_S = 20
 
 
@@ -217,6 +219,142 @@ async def test_keys_survive_the_damage_of_their_file(database: Database, path: P
         await until(lambda: ROW in _rows(database))
         assert is_known(keyring)
         assert not keyring.anonymous
+
+
+def delete(path: Path) -> None:
+    """As `rm router.db*` does it."""
+    for each in path.parent.glob(f"{path.name}*"):
+        each.unlink()
+
+
+async def write(database: Database) -> None:
+    """Any write begins a file that is gone anew."""
+    await asyncio.wait_for(asyncio.wrap_future(database.flushed()), LIVENESS_S)
+
+
+def events(logged: list[dict[str, Any]]) -> list[str]:
+    return [line["event"] for line in logged]
+
+
+async def test_keys_survive_the_deletion_of_their_file(
+    database: Database, path: Path, logged: list[dict[str, Any]]
+) -> None:
+    """As they were, those that are revoked or expired too; nobody is told that they are gone."""
+    rows = [ROW, OTHER, replace(ROW, id="acme-3", sha256="03" * 32, expires_at=1.0)]
+    for row in rows:
+        await put(KeyTable(database), row)
+    async with watched(database) as keyring:
+        delete(path)
+        await write(database)
+        await until(lambda: _rows(database) == rows)
+        await until(lambda: "keys_written_back" in events(logged))
+        assert is_known(keyring)
+        assert not keyring.anonymous
+    assert not {"key_removed", "key_made", "keys_lost"} & set(events(logged))
+
+
+async def test_keys_survive_every_deletion(database: Database, path: Path) -> None:
+    await put(KeyTable(database), ROW)
+    async with watched(database) as keyring:
+        for _ in range(3):
+            delete(path)
+            await write(database)
+            await until(lambda: _rows(database) == [ROW])
+        await put(KeyTable(database), OTHER)
+        await until(lambda: keyring.active(time.time()) == 1)
+        assert is_known(keyring)
+
+
+async def test_what_is_revoked_in_the_new_file_stays_so_in_the_next(
+    database: Database, path: Path
+) -> None:
+    await put(KeyTable(database), ROW)
+    async with watched(database) as keyring:
+        delete(path)
+        await write(database)
+        await until(lambda: _rows(database) == [ROW])
+        await asyncio.wrap_future(KeyTable(database).revoke(ROW.id, 2_000.0))
+        await until(lambda: not is_known(keyring))
+        delete(path)
+        await write(database)
+        await until(lambda: _rows(database) == [replace(ROW, revoked_at=2_000.0)])
+        assert not is_known(keyring)
+
+
+async def test_a_file_with_keys_of_its_own_counts_as_it_is(database: Database, path: Path) -> None:
+    """Whoever puts it there means those."""
+    await put(KeyTable(database), ROW)
+    other = path.with_name("another.db")
+    with Database.open(other) as prepared:
+        await put(KeyTable(prepared), OTHER)
+    async with watched(database) as keyring:
+        delete(path)
+        other.rename(path)
+        await until(lambda: not is_known(keyring))
+        await write(database)
+        assert _rows(database) == [OTHER]
+
+
+async def test_a_file_begun_by_the_command_that_makes_a_key_counts_as_it_is(
+    database: Database, path: Path
+) -> None:
+    """Nobody can tell it from one that was put there."""
+    await put(KeyTable(database), ROW)
+    keyring = Keyring(stored=True)
+    watcher = KeyWatcher(keyring, database)
+    await watcher.start()
+    delete(path)
+    with Database.open(path, repair=False) as command:
+        await put(KeyTable(command), OTHER)
+    await watcher.close()
+    assert not is_known(keyring)
+    assert _rows(database) == [OTHER]
+
+
+async def test_a_table_that_was_emptied_by_hand_stays_empty(database: Database) -> None:
+    """It is the same file: whoever deletes a row means it."""
+    await put(KeyTable(database), ROW)
+    async with watched(database) as keyring:
+        await asyncio.wrap_future(database.execute(("DELETE FROM keys", ())))
+        await until(lambda: not is_known(keyring))
+        assert not keyring.anonymous
+        with suppress(StorageError):
+            database.read("SELECT * FROM nowhere")  # reading goes on by another connection
+        assert _rows(database) == []
+
+
+async def test_keys_are_written_into_a_file_that_is_begun_at_the_end(
+    database: Database, path: Path
+) -> None:
+    """The next start would be anonymous."""
+    await put(KeyTable(database), ROW)
+    watcher = KeyWatcher(Keyring(stored=True), database)
+    await watcher.start()
+    delete(path)
+    await write(database)
+    await watcher.close()
+    assert _rows(database) == [ROW]
+
+
+async def test_keys_count_until_they_are_written_back(
+    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty file is not believed while that is not possible."""
+    tried: list[object] = []
+
+    def full(*arguments: object, **_: bool) -> None:
+        tried.append(arguments)
+        raise BacklogFull
+
+    await put(KeyTable(database), ROW)
+    async with watched(database) as keyring:
+        with monkeypatch.context() as fault:
+            fault.setattr(KeyTable, "write_back", full)
+            delete(path)
+            await write(database)
+            await until(lambda: len(tried) > 1)
+            assert is_known(keyring)
+        await until(lambda: _rows(database) == [ROW])
 
 
 async def test_a_start_after_damage_lets_nobody_in_without_a_key(path: Path) -> None:

@@ -114,6 +114,32 @@ def test_the_change_token_tells_of_another_connections_write(path: Path) -> None
         assert daemon.change_token() != before
 
 
+def test_the_change_token_tells_another_file_from_another_connection(path: Path) -> None:
+    """A file that was deleted and begun anew is another one; after a fault of reading it is not."""
+    with Database.open(path) as database:
+        first = database.change_token()
+        with pytest.raises(StorageError):
+            database.read("SELECT * FROM nowhere")
+        again = database.change_token()
+        assert again.connection is not first.connection
+        assert again.file == first.file
+        for each in path.parent.iterdir():
+            each.unlink()
+        database.flushed().result(timeout=5)
+        assert database.change_token().file != first.file
+
+
+def test_a_file_that_was_away_when_it_was_looked_for_is_another_one(path: Path) -> None:
+    """Even with the inode of the one before: nobody had that open any more."""
+    with Database.open(path) as database:
+        first = database.change_token()
+        path.rename(path.with_name("away"))
+        with pytest.raises(StorageError):
+            database.change_token()
+        path.with_name("away").rename(path)
+        assert database.change_token().file != first.file
+
+
 def test_the_file_is_for_its_owner_alone(path: Path) -> None:
     """Neither the group nor others may read the hashes of keys."""
     with Database.open(path):

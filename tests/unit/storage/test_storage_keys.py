@@ -69,6 +69,35 @@ def test_the_version_changes_with_keys_alone(tmp_path: Path, database: Database)
         assert keys.version() == versions[-1]
 
 
+OTHERS = [replace(ROW, id=f"acme-{n}", sha256=f"{n:064x}", revoked_at=1.5) for n in (2, 3)]
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_keys_are_written_back_as_they_were(database: Database, *, beside: bool) -> None:
+    """With expiry, scope and revocation; a second time changes nothing."""
+    keys = KeyTable(database)
+    written = keys.write_back([ROW, *OTHERS], beside=beside).result(timeout=5)
+    assert written == [[("acme-1",), ("acme-2",), ("acme-3",)]]
+    assert keys.write_back([ROW, *OTHERS], beside=beside).result(timeout=5) == [[]]
+    assert keys.rows() == [ROW, *OTHERS]
+
+
+def test_nothing_is_written_back_into_a_table_that_has_keys(database: Database) -> None:
+    keys = KeyTable(database)
+    keys.insert(ROW).result(timeout=5)
+    assert keys.write_back(OTHERS, beside=False).result(timeout=5) == [[]]
+    assert keys.rows() == [ROW]
+
+
+def test_what_is_written_back_beside_others_changes_none_of_them(database: Database) -> None:
+    """A key that was revoked meanwhile stays revoked."""
+    keys = KeyTable(database)
+    revoked = replace(ROW, revoked_at=1_600.0)
+    keys.insert(revoked).result(timeout=5)
+    keys.write_back([ROW, *OTHERS], beside=True).result(timeout=5)
+    assert keys.rows() == [revoked, *OTHERS]
+
+
 def test_the_hash_is_not_in_the_repr() -> None:
     """A key row may be logged."""
     assert ROW.sha256 not in repr(ROW)
