@@ -50,7 +50,8 @@ def usage(
     """Print tokens and requests used and left, a day and a month (UTC).
 
     It reads the state database, whether the daemon runs or not; what a running one has settled is
-    there within 0.1 s, what it has reserved within a second.
+    there within 0.1 s, what it has reserved within a second. After a crash what was reserved is
+    shown until the next start.
 
     Exit status: 0 done; 1 the database cannot be read, or has no such organization; 2 wrong usage
     or configuration.

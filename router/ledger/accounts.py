@@ -25,6 +25,7 @@ class Counter:
         used: what is settled.
         left: what a new request may take; negative after an overrun or a lowered limit.
         open: of what is reserved, the part that was used already when last looked at.
+        stored: what a store that persists tells of as reserved; kept by the ledger that has one.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class Counter:
         "organization",
         "period",
         "start",
+        "stored",
         "used",
     )
 
@@ -49,6 +51,7 @@ class Counter:
         self.used = 0
         self.left = limit
         self.open = 0
+        self.stored = 0
 
     @property
     def reserved(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
 from router.ledger.accounts import Account, Counter, WindowSet
@@ -54,6 +54,10 @@ class SqliteLedger(MemoryLedger):
         self._database = database
         self._usage = UsageTable(database)
         self._unsaved: set[WindowSet] = set()
+        # Whose reserved part the disk tells otherwise, as of the last checkpoint; and who may have
+        # had something reserved when a row was last written, so that its end must be told, too.
+        self._mistold: set[Counter] = set()
+        self._holding: set[Account] = set()
         self._woken = asyncio.Event()
         self._recovery: Recovery | None = None
         self._recovered = False
@@ -119,6 +123,21 @@ class SqliteLedger(MemoryLedger):
             # The set keeps what it has, and is no larger than the windows there are.
             self._log.error("ledger_backlog_full", error=str(error))
 
+    def checkpoint(self) -> None:
+        """Look at every open reservation, and at what is reserved where the disk tells otherwise.
+
+        Here alone, and not where something is reserved: that is on the way of every request.
+        """
+        super().checkpoint()
+        self._holding.update(self._accounts[each.organization] for each in self._open)
+        self._mistold.clear()
+        for account in list(self._holding):
+            counters = account.counters()
+            mistold = [each for each in counters if each.reserved != each.stored]
+            self._mistold.update(mistold)
+            if not mistold and not any(each.stored for each in counters):
+                self._holding.discard(account)
+
     def _changed(self, windows: WindowSet) -> None:
         windows.quiet = windows.in_force
         self._unsaved.add(windows)
@@ -137,14 +156,22 @@ class SqliteLedger(MemoryLedger):
         generation = self._database.generation
         if generation != self._generation:
             # A new file knows nothing: it gets everything.
-            self._usage.put(map(_stored, self._all_counters()))
-        elif self._unsaved:
+            self._put(self._all_counters())
+        elif self._unsaved or self._mistold:
             counters = {each for windows in self._unsaved for each in windows.counters()}
-            self._usage.put(map(_stored, counters))
+            self._put(counters | self._mistold)
         for windows in self._unsaved:
             windows.quiet = False
         self._unsaved.clear()
+        self._mistold.clear()
         self._generation = generation
+
+    def _put(self, counters: Collection[Counter]) -> None:
+        self._usage.put(map(_stored, counters))
+        for each in counters:
+            each.stored = each.reserved
+            if each.stored:
+                self._holding.add(self._accounts[each.organization])
 
     def _all_counters(self) -> list[Counter]:
         return [each for account in self._accounts.values() for each in account.counters()]
@@ -181,7 +208,7 @@ def stored_usage(
 ) -> dict[str, list[WindowUsage]]:
     """Every organization's windows from disk alone, for commands beside a daemon. Blocks.
 
-    What is open is told as reserved, and is the last checkpoint's.
+    What is reserved is the last checkpoint's; after a crash it is told until the next start.
 
     Raises:
         StorageError: the file cannot be read now.
@@ -190,7 +217,7 @@ def stored_usage(
     for row in UsageTable(database).in_force(now):
         if row.organization not in accounts:
             accounts[row.organization] = Account(row.organization, Limits(), now)
-        _add(accounts[row.organization], row, held=row.open)  # told as reserved
+        _add(accounts[row.organization], row, held=row.reserved)
     return {
         name: [each.usage() for each in account.at(now).counters()]
         for name, account in sorted(accounts.items())
@@ -211,4 +238,5 @@ def _stored(counter: Counter) -> StoredWindow:
         counter.end,
         counter.used,
         counter.open,
+        max(0, counter.reserved),
     )

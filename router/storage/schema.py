@@ -48,6 +48,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         BEGIN UPDATE counters SET value = value + 1 WHERE name = 'keys'; END
         """,
     ),
+    (
+        "ALTER TABLE usage ADD COLUMN reserved INTEGER NOT NULL DEFAULT 0 CHECK (reserved >= 0)",
+        # What was told as reserved until then.
+        "UPDATE usage SET reserved = open WHERE open > 0",
+    ),
 )
 
 

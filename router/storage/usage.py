@@ -9,20 +9,24 @@ from typing import NamedTuple
 from router.storage.backlog import Row
 from router.storage.database import Database
 
-_COLUMNS = "organization, kind, period, period_start, period_end, used, open"
+_COLUMNS = "organization, kind, period, period_start, period_end, used, open, reserved"
 
 _UPSERT = f"""
     INSERT INTO usage ({_COLUMNS})
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
            json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
-           json_extract(value, '$[6]')
+           json_extract(value, '$[6]'), json_extract(value, '$[7]')
     FROM json_each(?) WHERE true
     ON CONFLICT (organization, kind, period, period_start)
-    DO UPDATE SET period_end = excluded.period_end, used = excluded.used, open = excluded.open
+    DO UPDATE SET period_end = excluded.period_end, used = excluded.used, open = excluded.open,
+                  reserved = excluded.reserved
 """  # noqa: S608
 
 _ENDING_AFTER = f"SELECT {_COLUMNS} FROM usage WHERE period_end > ?"  # noqa: S608
 _LEFT_OPEN = f"SELECT {_COLUMNS} FROM usage WHERE open > 0"  # noqa: S608
+_SETTLE = """
+    UPDATE usage SET used = used + open, open = 0, reserved = 0 WHERE open > 0 OR reserved > 0
+"""
 
 
 class StoredWindow(NamedTuple):
@@ -35,7 +39,9 @@ class StoredWindow(NamedTuple):
         period_start: first second of the window, since the epoch.
         period_end: first second after it.
         used: what is settled.
-        open: what unfinished requests had used when they were last looked at.
+        open: what unfinished requests had used when they were last looked at: it is charged if
+            their process ends without them.
+        reserved: what they held then, for telling alone; it is never charged.
     """
 
     organization: str
@@ -45,6 +51,7 @@ class StoredWindow(NamedTuple):
     period_end: int
     used: int
     open: int
+    reserved: int
 
 
 class Recovery:
@@ -101,7 +108,7 @@ class UsageTable:
         """
         future = self._database.execute(
             (_LEFT_OPEN, ()),
-            ("UPDATE usage SET used = used + open, open = 0 WHERE open > 0", ()),
+            (_SETTLE, ()),
             ("DELETE FROM usage WHERE period_end < ?", (int(keep_since),)),
             (_ENDING_AFTER, (int(since),)),
         )

@@ -7,7 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
-from router.ledger import Ledger, Limits, MemoryLedger, SqliteLedger
+from router.ledger import (
+    Ledger,
+    Limits,
+    MemoryLedger,
+    SqliteLedger,
+    WindowUsage,
+    stored_usage,
+)
 from router.storage import Database
 
 TIMEOUT_S = 20.0
@@ -35,6 +42,14 @@ class Store(ABC):
     @abstractmethod
     def crash(self, limits: Mapping[str, Limits], now: float) -> None:
         """End the process without a goodbye, and begin the next one."""
+
+    def told(
+        self,
+        limits: Mapping[str, Limits],
+        now: float,
+    ) -> dict[str, list[WindowUsage]]:
+        """What a command beside the process tells; nothing where there is nothing to read."""
+        return {}
 
     @abstractmethod
     def close(self) -> None:
@@ -94,6 +109,9 @@ class SqliteStore(Store):
         shutil.copytree(old, self._folder / str(self._life))
         self._database.close()
         self._open(limits, now)
+
+    def told(self, limits: Mapping[str, Limits], now: float) -> dict[str, list[WindowUsage]]:
+        return stored_usage(self._database, limits, now)
 
     def close(self) -> None:
         self._database.close()

@@ -273,6 +273,14 @@ class LedgerMachine(RuleBasedStateMachine):
         self.oracle.save()
 
     @rule()
+    def tell_from_beside(self) -> None:
+        """A command that reads what was written tells what the ledger itself does."""
+        self.checkpoint()
+        self.save()
+        for organization, windows in self.store.told(self.oracle.limits, self.now).items():
+            assert windows == self.store.ledger.windows(organization, self.now)
+
+    @rule()
     @precondition(lambda self: self.oracle.used or self.oracle.open)
     def crash(self) -> None:
         self.store.crash(self.oracle.limits, self.now)

@@ -21,16 +21,16 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def used(folder: Path) -> None:
-    """700 tokens and 3 requests of acme, 100 more tokens open; 5 tokens of nobody's quota."""
+    """700 tokens and 3 requests of acme, 100 more tokens reserved; 5 tokens of nobody's quota."""
     day, month = day_of(time.time()), month_of(time.time())
     with Database.open(folder / "state" / "router.db") as database:
         UsageTable(database).put(
             [
-                StoredWindow("acme", "tokens", "day", day.start, day.end, 700, 100),
-                StoredWindow("acme", "tokens", "month", month.start, month.end, 12_700, 100),
-                StoredWindow("acme", "requests", "day", day.start, day.end, 3, 0),
-                StoredWindow("acme", "tokens", "day", 0, 86_400, 999, 0),
-                StoredWindow("other", "tokens", "day", day.start, day.end, 5, 0),
+                StoredWindow("acme", "tokens", "day", day.start, day.end, 700, 20, 100),
+                StoredWindow("acme", "tokens", "month", month.start, month.end, 12_700, 20, 100),
+                StoredWindow("acme", "requests", "day", day.start, day.end, 3, 0, 0),
+                StoredWindow("acme", "tokens", "day", 0, 86_400, 999, 0, 0),
+                StoredWindow("other", "tokens", "day", day.start, day.end, 5, 0, 0),
             ]
         )
         database.flushed().result(timeout=10)

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -273,10 +273,130 @@ async def test_a_new_file_gets_everything(tmp_path: Path) -> None:
         await until_on_disk(database, (40, 0))
 
 
+def told(database: Database) -> tuple[int, int]:
+    """What `router usage` tells of the day's tokens: reserved, remaining."""
+    day = stored_usage(database, LIMITS, NOW)["acme"][0]
+    assert day.remaining is not None
+    return day.reserved, day.remaining
+
+
+async def until_told(database: Database, expected: tuple[int, int]) -> None:
+    async with asyncio.timeout(10):
+        while told(database) != expected:
+            await asyncio.sleep(0.005)
+
+
+async def test_what_is_reserved_is_told_while_it_is(database: Database) -> None:
+    """By `run` alone, whether or not anything was used of it, from its beginning to its end."""
+    ledger = SqliteLedger(database, LIMITS, clock=lambda: NOW)
+    await ledger.start(NOW)
+    async with running(ledger):
+        first, second = (ledger.reserve("acme", 10, 90, NOW) for _ in range(2))
+        assert isinstance(first, Reservation)
+        assert isinstance(second, Reservation)
+        await until_told(database, (200, 800))
+        first.progress(10, 5)
+        await until_on_disk(database, (0, 15))
+        assert told(database) == (200, 800)
+        ledger.release(second)
+        await until_told(database, (100, 900))
+        ledger.settle(first, Usage(10, 20))
+        await until_told(database, (0, 970))
+
+
+async def test_a_release_between_two_checkpoints_is_told(database: Database) -> None:
+    """Also where only another request's end had told that it was there."""
+    ledger = SqliteLedger(database, LIMITS)
+    await ledger.start(NOW)
+    passing = ledger.reserve("acme", 100, 0, NOW)
+    assert isinstance(passing, Reservation)
+    spend(ledger, 10)
+    ledger.flush(NOW)
+    await until_told(database, (100, 890))
+    ledger.release(passing)
+    ledger.checkpoint()
+    ledger.flush(NOW)
+    await until_told(database, (0, 990))
+
+
+async def test_what_yesterdays_request_holds_of_the_month_is_told_today(
+    database: Database,
+) -> None:
+    ledger = SqliteLedger(database, LIMITS)
+    await ledger.start(NOW)
+    yesterday = ledger.reserve("acme", 100, 0, NOW - 86_400)
+    assert isinstance(yesterday, Reservation)
+    spend(ledger, 10)
+    for expected in (100, 0):
+        ledger.checkpoint()
+        ledger.flush(NOW)
+        await asyncio.wrap_future(database.flushed())
+        day, month, _ = stored_usage(database, LIMITS, NOW)["acme"]
+        assert (day.reserved, month.reserved) == (0, expected)
+        ledger.release(yesterday)
+
+
+async def test_what_stays_reserved_is_written_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream costs the disk nothing by being there, nor by having been there."""
+    written: list[int] = []
+    put = UsageTable.put
+
+    def counting(table: UsageTable, windows: Iterable[StoredWindow]) -> None:
+        rows = list(windows)
+        written.append(len(rows))
+        put(table, rows)
+
+    monkeypatch.setattr(UsageTable, "put", counting)
+    ledger = SqliteLedger(database, LIMITS)
+    await ledger.start(NOW)
+    ledger.flush(NOW)
+    reservation = ledger.reserve("acme", 100, 0, NOW)
+    assert isinstance(reservation, Reservation)
+    for begun in (True, False):
+        written.clear()
+        for _ in range(4):
+            ledger.checkpoint()
+            ledger.flush(NOW)
+        assert written == [3], begun
+        ledger.release(reservation)
+
+
+async def test_a_start_tells_nothing_as_reserved(database: Database) -> None:
+    """What a killed process held is neither charged nor told."""
+    killed = SqliteLedger(database, LIMITS)
+    await killed.start(NOW)
+    assert isinstance(killed.reserve("acme", 10, 90, NOW), Reservation)
+    await killed.close(NOW)
+    assert told(database) == (100, 900)
+    following = SqliteLedger(database, LIMITS)
+    await following.start(NOW)
+    assert told(database) == (0, 1_000)
+
+
+async def test_what_found_no_place_is_told_later(tmp_path: Path) -> None:
+    disk = Disk()
+    with disk.open(tmp_path / "r.db", capacity=3) as database:
+        ledger = SqliteLedger(database, LIMITS)
+        await ledger.start(NOW)
+        disk.error = "database or disk is full"
+        spend(ledger, 1, "other")
+        ledger.flush(NOW)
+        assert isinstance(ledger.reserve("acme", 10, 90, NOW), Reservation)
+        ledger.checkpoint()
+        ledger.flush(NOW)
+        disk.error = None
+        await asyncio.to_thread(lambda: until_healthy(database))
+        ledger.checkpoint()
+        ledger.flush(NOW)
+        await until_told(database, (100, 900))
+
+
 async def test_usage_from_disk_alone(database: Database) -> None:
     """What `router usage` shows beside a running daemon: configured ones without usage too."""
     UsageTable(database).put(
-        [StoredWindow("stranger", "tokens", "day", DAY_END - 86_400, DAY_END, 30, 5)]
+        [StoredWindow("stranger", "tokens", "day", DAY_END - 86_400, DAY_END, 30, 2, 5)]
     )
     database.flushed().result(timeout=5)
     usage = stored_usage(database, LIMITS, NOW)

@@ -16,8 +16,14 @@ from router.storage.schema import MIGRATIONS, migrate, version_of
 DAY = 86_400
 
 
-def window(used: int, *, organization: str = "acme", open: int = 0) -> StoredWindow:  # noqa: A002
-    return StoredWindow(organization, "tokens", "day", 0, DAY, used, open)
+def window(
+    used: int,
+    *,
+    organization: str = "acme",
+    open: int = 0,  # noqa: A002
+    reserved: int = 0,
+) -> StoredWindow:
+    return StoredWindow(organization, "tokens", "day", 0, DAY, used, open, reserved)
 
 
 @pytest.fixture
@@ -213,6 +219,35 @@ def test_migrations_are_applied_from_where_the_file_is(tmp_path: Path) -> None:
     assert version_of(connection) == 2
     assert connection.execute("SELECT a.x, b.x FROM a, b").fetchall() == [(5, 1)]
     connection.close()
+
+
+def test_a_file_of_the_first_version_tells_what_is_open_as_reserved(path: Path) -> None:
+    """As it was told until then; what was used and open stays."""
+    path.parent.mkdir()
+    connection = sqlite3.connect(path, isolation_level=None)
+    migrate(connection, MIGRATIONS[:1])
+    row = "INSERT INTO usage VALUES (?, 'tokens', 'day', 0, 86400, 7, ?)"
+    connection.executemany(row, [("acme", 5), ("other", 0)])
+    connection.close()
+    with Database.open(path) as database:
+        assert UsageTable(database).in_force(0) == [
+            window(7, open=5, reserved=5),
+            window(7, organization="other"),
+        ]
+
+
+def test_after_a_crash_what_was_open_is_used_and_nothing_is_reserved(path: Path) -> None:
+    """What was reserved beyond that is charged to nobody."""
+    with Database.open(path) as database:
+        usage = UsageTable(database)
+        usage.put([window(7, open=5, reserved=90), window(1, organization="held", reserved=40)])
+        database.flushed().result(timeout=5)
+        recovery = usage.recover(since=0, keep_since=0)
+        assert recovery.wait(5)
+        settled = [window(12), window(1, organization="held")]
+        assert recovery.windows() == settled
+        assert usage.in_force(0) == settled
+        assert recovery.left_open() == [window(7, open=5, reserved=90)]
 
 
 def test_a_migration_that_fails_leaves_the_version_before_it(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ RETRY_S = 0.01
 
 
 def window(used: int, organization: str = "acme") -> StoredWindow:
-    return StoredWindow(organization, "tokens", "day", 0, 86_400, used, 0)
+    return StoredWindow(organization, "tokens", "day", 0, 86_400, used, 0, 0)
 
 
 class Disk:

@@ -64,7 +64,7 @@ def test_the_version_changes_with_keys_alone(tmp_path: Path, database: Database)
         KeyTable(command).revoke(ROW.id, 1.0).result(timeout=5)
         versions.append(keys.version())
         assert len(set(versions)) == 3
-        UsageTable(command).put([StoredWindow("acme", "tokens", "day", 0, 86_400, 1, 0)])
+        UsageTable(command).put([StoredWindow("acme", "tokens", "day", 0, 86_400, 1, 0, 0)])
         command.flushed().result(timeout=5)
         assert keys.version() == versions[-1]
 
