@@ -18,6 +18,9 @@ from router.storage import Database, StorageError
 
 Ended = Callable[[asyncio.Task[None]], None]
 
+_CLAIM_S = 1.0
+_REPEAT_S = 60.0
+
 _log = get_logger("router.state")
 
 
@@ -62,6 +65,8 @@ class State:
         if self._watcher is not None:
             await self._watcher.start()
             self._begin(self._watcher.run(), "keys", on_end)
+        if self.database is not None:
+            self._begin(_keep_claimed(self.database), "claim", on_end)
 
     def _begin(self, work: Coroutine[Any, Any, None], name: str, on_end: Ended) -> None:
         task = asyncio.create_task(work, name=name)
@@ -98,11 +103,36 @@ def _opened(path: Path) -> Database:
     try:
         database.claim()
     except OSError as error:
-        _log.error("state_unclaimed", path=str(path), error=str(error))
+        _tell_unclaimed(path, error)
     except StorageError:
         database.close()
         raise
     return database
+
+
+async def _keep_claimed(database: Database) -> None:
+    """Notice that the lock was deleted before a second daemon does; else tell, once a minute."""
+    told_at = time.monotonic()
+    failing = False
+    while True:
+        await asyncio.sleep(_CLAIM_S)
+        try:
+            if await asyncio.to_thread(database.renew_claim):
+                _log.warning("state_claimed_again", path=str(database.path))
+            failing = False
+        except (StorageError, OSError) as error:
+            if not failing or time.monotonic() - told_at >= _REPEAT_S:
+                failing, told_at = True, time.monotonic()
+                _tell_unclaimed(database.path, error)
+
+
+def _tell_unclaimed(path: Path, error: Exception) -> None:
+    _log.error(
+        "state_unclaimed",
+        path=str(path),
+        error=str(error),
+        consequence="two routers on one database undo what the other writes of usage",
+    )
 
 
 def limits_of(organization: OrganizationSettings) -> Limits:

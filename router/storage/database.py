@@ -96,6 +96,21 @@ class Database:
         """
         self._claim = Claim(self.path)
 
+    def renew_claim(self) -> bool:
+        """Have the claim still, or again: whoever deletes its file would let a second daemon in.
+
+        Returns:
+            Whether it had to be taken.
+
+        Raises:
+            StorageError: another process has claimed it.
+            OSError: the disk is at fault.
+        """
+        if self._claim is None:
+            self.claim()
+            return True
+        return self._claim.renew()
+
     def put(self, statement: str, rows: Mapping[Hashable, Sequence[Value]]) -> None:
         """Queue rows; the last row of a key is the one that is written.
 

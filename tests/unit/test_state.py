@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,7 +17,7 @@ from router.errors import MissingApiKey
 from router.ledger import Limits, MemoryLedger, Refusal, SqliteLedger
 from router.model import Usage
 from router.state import State, limits_of
-from router.storage import StorageError
+from router.storage import Database, StorageError
 
 
 def organization(name: str = "acme", **limits: int | None) -> OrganizationSettings:
@@ -125,6 +126,57 @@ async def test_a_file_has_one_daemon_and_the_first_goes_on(path):
     await second.start(ignored)
     assert used(second) == 5
     await second.close()
+
+
+async def until_logged(logs: list[Any], event: str) -> None:
+    async with asyncio.timeout(20):
+        while event not in [line["event"] for line in logs]:
+            await asyncio.sleep(0.005)
+
+
+async def test_a_file_whose_lock_is_deleted_has_one_daemon_still(path, monkeypatch):
+    monkeypatch.setattr("router.state._CLAIM_S", 0.01)
+    with capture_logs() as logs:
+        first = State(settings(organization()), path)
+        await first.start(ignored)
+        path.with_name("router.db.lock").unlink()
+        await until_logged(logs, "state_claimed_again")
+    with pytest.raises(StorageError):
+        State(settings(organization()), path)
+    await first.close()
+
+
+async def test_a_second_daemon_that_came_first_is_told_once(path, monkeypatch):
+    monkeypatch.setattr("router.state._CLAIM_S", 0.01)
+    with capture_logs() as logs:
+        first = State(settings(organization()), path)
+        await first.start(ignored)
+        path.with_name("router.db.lock").unlink()
+        second = State(settings(organization()), path)
+        looks = counted(monkeypatch, Database, "renew_claim")
+        async with asyncio.timeout(20):
+            while len(looks) < 5:
+                await asyncio.sleep(0.005)
+        await second.close()
+        await until_logged(logs, "state_claimed_again")
+        await first.close()
+    assert [line["event"] for line in logs if line["event"].startswith("state_")] == [
+        "state_unclaimed",
+        "state_claimed_again",
+    ]
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[None]:
+    """Grows with every call of a method."""
+    calls: list[None] = []
+    method = getattr(owner, name)
+
+    def counting(*arguments: Any) -> Any:
+        calls.append(None)
+        return method(*arguments)
+
+    monkeypatch.setattr(owner, name, counting)
+    return calls
 
 
 async def test_closing_leaves_no_task_behind(path):

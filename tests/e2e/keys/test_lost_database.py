@@ -1,4 +1,4 @@
-"""The database is deleted, or another one put in its place, while the daemon runs."""
+"""The database, its lock too, is deleted or another one put in its place while the daemon runs."""
 
 from __future__ import annotations
 
@@ -97,3 +97,14 @@ def test_a_database_with_keys_of_its_own_that_is_put_there_counts_as_it_is(start
         router.until(lambda: status(router, theirs) == 200, "the other keys")
         assert (status(router, ours), status(router, None)) == (401, 401)
         assert listed(tmp_path) == ["theirs-1"]
+
+
+def test_a_database_whose_lock_was_deleted_has_one_daemon_still(start, engine, tmp_path):
+    with start() as router:
+        (tmp_path / f"{DATABASE}.lock").unlink()
+        router.until(lambda: log_lines(router, "state_claimed_again") != [], "claimed again")
+        second = Daemon(
+            tmp_path / "second", settings(engine), options=("--state-dir", str(tmp_path))
+        )
+        assert second.wait() == 1
+        assert "another router uses" in second.log

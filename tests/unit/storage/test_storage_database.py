@@ -163,6 +163,39 @@ def test_a_file_has_one_daemon(path: Path) -> None:
         second.claim()
 
 
+def test_a_claim_whose_file_is_deleted_is_taken_again(path: Path) -> None:
+    """Once it is renewed a second daemon is refused as before."""
+    with Database.open(path) as daemon, Database.open(path) as second:
+        daemon.claim()
+        assert not daemon.renew_claim()
+        path.with_name("router.db.lock").unlink()
+        assert daemon.renew_claim()
+        assert not daemon.renew_claim()
+        with pytest.raises(StorageError, match="another router"):
+            second.claim()
+
+
+def test_a_claim_that_another_took_meanwhile_is_lost_until_that_ends(path: Path) -> None:
+    with Database.open(path) as daemon, Database.open(path) as second:
+        daemon.claim()
+        path.with_name("router.db.lock").unlink()
+        second.claim()
+        for _ in range(2):
+            with pytest.raises(StorageError, match="another router"):
+                daemon.renew_claim()
+        second.close()
+        assert daemon.renew_claim()
+
+
+def test_a_claim_that_was_given_back_is_not_renewed(path: Path) -> None:
+    with Database.open(path) as daemon, Database.open(path) as second:
+        daemon.claim()
+        daemon.close()
+        path.with_name("router.db.lock").unlink()
+        assert not daemon.renew_claim()
+        second.claim()
+
+
 def test_opening_again_keeps_the_locks_of_the_first(path: Path) -> None:
     """Another process that closes last does not take the journal from under an open reader."""
     program = (
