@@ -13,6 +13,7 @@ from router.model import ModelCard, ServiceSpec
 _WITHOUT_LIST = frozenset({404, 405, 501})
 """What an engine answers that has no such page."""
 _MOST_NAMES = 5
+_LARGEST_CONTEXT = 2**31
 _LONGEST_NAME = 100
 
 
@@ -100,8 +101,11 @@ def _row(raw: msgspec.Raw) -> dict[str, Any] | None:
 
 
 def _length(row: dict[str, Any]) -> int | None:
+    """Its context, where that is one: what a request may cost is worked out from it."""
     length = row.get("max_model_len")
-    return length if isinstance(length, int) and not isinstance(length, bool) else None
+    if not isinstance(length, int) or isinstance(length, bool):
+        return None
+    return length if 0 < length <= _LARGEST_CONTEXT else None
 
 
 def mismatch(configured: Sequence[str], cards: Sequence[ModelCard]) -> str | None:

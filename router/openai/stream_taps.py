@@ -10,6 +10,9 @@ from router.model import NO_USAGE, Usage
 from router.openai.usage import KEY, Counts, own_member
 
 _EVENT_END = b"\n\n"
+_CRLF_EVENT_END = b"\r\n\r\n"
+_COMMENT = b":"
+"""Begins a line that keeps a connection alive and tells nothing."""
 _DATA = b"data:"
 _HELD_LIMIT = 256 * 1024
 _LINE_LIMIT = 1024 * 1024
@@ -58,7 +61,8 @@ class UsageTap:
 
     def feed(self, data: bytes) -> bytes:
         """Look at the next piece."""
-        self.events += data.count(_EVENT_END) or 1
+        if data[:1] != _COMMENT:
+            self.events += data.count(_EVENT_END) or 1
         if self._carry or data[-1:] != b"\n":
             self._gather(data)
         elif KEY in data:
@@ -143,7 +147,7 @@ class UsageFilter:
     """
 
     __slots__ = (
-        "_by_choice", "_carry", "_continuous", "_drop_each", "_drop_last", "_n", "_total",
+        "_by_choice", "_carry", "_continuous", "_drop_each", "_drop_last", "_gap", "_n", "_total",
         "cuts", "events",
     )  # fmt: skip
 
@@ -153,6 +157,7 @@ class UsageFilter:
         self._continuous = continuous
         self._n = n
         self._carry = b""
+        self._gap = _EVENT_END
         self._by_choice: dict[int, Counts] = {}
         self._total: Counts | None = None
         self.cuts = self._drop_last or self._drop_each
@@ -163,9 +168,12 @@ class UsageFilter:
         if self._carry:
             data = self._carry + data
             self._carry = b""
-        at = data.rfind(_EVENT_END)
-        end = at + len(_EVENT_END)
+        at = data.rfind(self._gap)
+        end = at + len(self._gap)
         if at < 0:
+            if self._gap is _EVENT_END and _CRLF_EVENT_END in data:
+                self._gap = _CRLF_EVENT_END
+                return self.feed(data)
             if len(data) > _HELD_LIMIT:
                 return data
             self._carry = data
@@ -173,9 +181,10 @@ class UsageFilter:
         if end < len(data):
             self._carry = data[end:]
             data = data[:end]
-        if data.find(_EVENT_END) == at:
+        gap = self._gap
+        if data.find(gap) == at:
             return self._event(data)
-        return b"".join([self._event(event + _EVENT_END) for event in data[:-2].split(_EVENT_END)])
+        return b"".join([self._event(event + gap) for event in data[:at].split(gap)])
 
     def end(self) -> bytes:
         """What followed the last whole event: one without its blank line."""
@@ -183,7 +192,8 @@ class UsageFilter:
         return self._event(rest) if rest else b""
 
     def _event(self, event: bytes) -> bytes:
-        self.events += 1
+        if event[:1] != _COMMENT:
+            self.events += 1
         at = event.rfind(KEY)
         if at < 0:
             return event

@@ -9,7 +9,7 @@ response) or, in a stream, of an event's `message` or `response`.
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -50,15 +50,19 @@ class Tap(Protocol):
         """Events seen, for engines that tell no usage."""
 
 
+Told = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | None
+"""A count; one that floating point could not hold is none, and would break all sums it is in."""
+
+
 class Counts(msgspec.Struct, gc=False):
     """A usage object, in OpenAI's words or in Anthropic's."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+    prompt_tokens: Told = None
+    completion_tokens: Told = None
+    input_tokens: Told = None
+    output_tokens: Told = None
+    cache_read_input_tokens: Told = None
+    cache_creation_input_tokens: Told = None
 
     def usage(self) -> Usage:
         """Tokens of the whole prompt, cached ones included, and of the answer.

@@ -146,7 +146,15 @@ class CallJourney:
             self._give_up(error)
         else:
             call.queued_s += monotonic() - before
-            self._attempt(lease)
+            if self._is_late():
+                lease.release()
+                self._give_up(_timeout(call))
+            else:
+                self._attempt(lease)
+
+    def _is_late(self) -> bool:
+        """Whether its time is over before it is sent, so that no engine can answer in time."""
+        return monotonic() - self._call.started > self._call.limits.request_timeout_s
 
     # -- an attempt ----------------------------------------------------------------------------
 
@@ -220,15 +228,14 @@ class CallJourney:
             if relay.held is not None:
                 self._answered = relay
             self._tried.append(relay.service)
-            if len(self._tried) <= MAX_MOVES:
+            if len(self._tried) <= MAX_MOVES and not self._is_late():
                 self.go()
             else:
                 self._give_up(None)
         elif relay.first_byte:
             self._settle(relay)
         elif outcome is Outcome.TIMEOUT:
-            limit = self._call.limits.request_timeout_s
-            self._give_up(GatewayTimeout(f"The engine sent nothing within {limit:g} s."))
+            self._give_up(_timeout(self._call))
         elif outcome is Outcome.SHUT_DOWN:
             self._give_up(_draining())
         else:
@@ -278,6 +285,10 @@ class CallJourney:
             relay.abandon()
         self._settle(None)
         return relay is not None
+
+
+def _timeout(call: Call) -> GatewayTimeout:
+    return GatewayTimeout(f"No engine sent anything within {call.limits.request_timeout_s:g} s.")
 
 
 def _draining() -> Draining:

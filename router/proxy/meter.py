@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
@@ -45,7 +45,7 @@ _JSON_LINE = b"content-type: application/json\r\n"
 
 
 class _Count(msgspec.Struct):
-    count: int
+    count: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 _decode_count = msgspec.json.Decoder(_Count).decode
@@ -350,7 +350,7 @@ class Metering:
             async with asyncio.timeout(_TOKENIZE_TIMEOUT_S), self._counts:
                 status, answer = await ask(pool, head, body)
             return _decode_count(answer).count if status == 200 else None
-        except (UpstreamError, TimeoutError, msgspec.MsgspecError) as error:
+        except (UpstreamError, TimeoutError, msgspec.MsgspecError, RecursionError) as error:
             _log.warning("tokenize_failed", service=service.name, error=str(error))
             return None
 

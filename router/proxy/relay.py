@@ -265,8 +265,10 @@ class Relay:
         limits = self._call.limits
         if not self.first_byte:
             if now - self._call.started > limits.request_timeout_s:
+                # Not its fault where its client, the queue or another engine took most of it.
+                blamed = self.sent and now - self.sent > limits.request_timeout_s / 2
                 self._abort_upstream()
-                self._close(Outcome.TIMEOUT, "timeout")
+                self._close(Outcome.TIMEOUT, "timeout" if blamed else None)
         elif now - self._latest > limits.idle_timeout_s:
             self._abort_upstream()
             if self._paused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -405,3 +406,40 @@ def test_a_model_whose_services_are_all_down_is_503(start_daemon):
     assert response.error["code"] in {"model_loading", "no_healthy_backend"}
     assert response.header("retry-after") is not None
     assert daemon.get("/health").status == 503
+
+
+def test_a_client_that_sends_too_slowly_ejects_no_engine(start_daemon, start_upstream):
+    """Its time runs from its head on, and is over when the engine gets the call."""
+    upstream = start_upstream(lambda _: [Pause(2), Send(chat_answer())])
+    ejection = {"consecutive_failures": 1, "base_s": 60}
+    server = {"request_timeout_s": 1}
+    router = start_daemon(routed_to(upstream.url, server=server, ejection=ejection))
+    sent = encode("POST", PATH, chat())
+    with Client(router.port) as client:
+        client.send(sent[:-1])
+        time.sleep(1.3)
+        client.send(sent[-1:])
+        assert client.response().read().status == 504
+    assert {row["state"] for row in router.services().values()} == {"healthy"}
+
+
+def test_who_waited_in_line_until_its_time_was_over_is_sent_to_no_engine(
+    start_daemon, start_upstream
+):
+    gate = Gate()
+    upstream = start_upstream(lambda _: [gate, Send(chat_answer())])
+    config = routed_to(upstream.url, server={"request_timeout_s": 1})
+    config["services"][0]["max_concurrency"] = 1
+    router = start_daemon(config)
+    with Client(router.port) as holder, Client(router.port) as waiting:
+        sent = encode("POST", PATH, chat())
+        waiting.send(sent[:-1])
+        time.sleep(0.3)  # its time is over before that of who holds the slot
+        holder.send(sent)
+        assert gate.reached.wait(10)
+        waiting.send(sent[-1:])
+        assert holder.response().read().status == 504
+        refused = waiting.response().read()
+    assert (refused.status, refused.error["code"]) == (504, "gateway_timeout")
+    assert len(upstream.requests) == 1
+    router.until_idle()

@@ -283,8 +283,10 @@ def test_a_row_that_names_no_model_is_passed_over(row):
     assert [card.id for card in cards] == ["m"]
 
 
-@pytest.mark.parametrize("length", ["32768", True, 0.5, [1], {"a": 1}], ids=repr)
-def test_a_context_length_of_a_wrong_type_is_none(length):
+@pytest.mark.parametrize(
+    "length", ["32768", True, 0.5, [1], {"a": 1}, 0, -1, 2**31 + 1, 10**30], ids=repr
+)
+def test_a_context_length_that_is_none_is_not_believed(length):
     (card,) = parse_cards(msgspec.json.encode({"data": [ROW | {"max_model_len": length}]}))
     assert card.max_model_len is None
 

@@ -103,3 +103,11 @@ def test_a_body_is_not_kept(beginning):
     for piece in (b"x" * 1000, beginning, *[b"y" * 1000] * 100):
         tap.feed(piece)
     assert len(tap._carry) < 10_000
+
+
+@pytest.mark.parametrize("digits", [17, 400])
+def test_a_count_beyond_all_counts_is_none(digits):
+    tap = BodyTap()
+    tap.feed(b'{"usage":{"prompt_tokens":7,"completion_tokens":%b}}' % (b"9" * digits))
+    tap.end()
+    assert tap.usage == Usage()

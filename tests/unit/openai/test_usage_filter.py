@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.model import Usage
-from router.openai.stream_taps import UsageFilter
+from router.openai.stream_taps import UsageFilter, UsageTap
 from support.recordings import FOLDER, load
 
 HTTP = FOLDER / "http"
@@ -202,3 +202,42 @@ def test_a_last_event_without_its_blank_line_is_read_and_taken_out():
     usage = b'{"prompt_tokens":7,"completion_tokens":3}'
     told = tap.feed(b'data: {"choices":[],"usage":%b}\n' % usage) + tap.end()
     assert (tap.usage, told) == (Usage(7, 3), b"")
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_a_stream_whose_lines_end_in_crlf_is_read_and_passed_on_as_any_other(size):
+    """vLLM ends them in LF; other engines, and proxies before them, do not."""
+    body = body_of(EACH[0])
+    with_crlf = body.replace(b"\n", b"\r\n")
+    plain = UsageFilter(keep_last=False, keep_each=False, continuous=True)
+    tap = UsageFilter(keep_last=False, keep_each=False, continuous=True)
+    parts = [with_crlf[at : at + size] for at in range(0, len(with_crlf), size)]
+    assert passed(tap, *parts) == passed(plain, body).replace(b"\n", b"\r\n")
+    assert (tap.usage, tap.events) == (plain.usage, plain.events)
+
+
+def test_an_event_that_ends_in_crlf_leaves_as_soon_as_it_has_come():
+    tap = UsageFilter(keep_last=False, keep_each=False, continuous=True)
+    for event in (b'data: {"a":1}\r\n\r\n', b'data: {"a":2}\r\n\r\n'):
+        assert tap.feed(event) == event
+
+
+@pytest.mark.parametrize(
+    "tap", [UsageTap(), UsageFilter(keep_last=False, keep_each=False, continuous=True)]
+)
+def test_comments_that_keep_a_connection_alive_are_no_events(tap):
+    for _ in range(3):
+        assert tap.feed(b": keep-alive\n\n") == b": keep-alive\n\n"
+    tap.feed(b'data: {"a":1}\n\n')
+    assert tap.events == 1
+
+
+@pytest.mark.parametrize("digits", [17, 400])
+@pytest.mark.parametrize(
+    "tap", [UsageTap(), UsageFilter(keep_last=True, keep_each=True, continuous=False)]
+)
+def test_a_count_beyond_all_counts_is_none(tap, digits):
+    """A sum that it was part of could be told by no page any more."""
+    usage = b'{"prompt_tokens":7,"completion_tokens":%b}' % (b"9" * digits)
+    tap.feed(b'data: {"choices":[],"usage":%b}\n\n' % usage)
+    assert tap.usage == Usage()

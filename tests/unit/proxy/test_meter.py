@@ -84,7 +84,18 @@ async def test_a_prompt_that_does_not_fit_is_refused_and_holds_nothing(house_of)
 
 
 @pytest.mark.parametrize(
-    "counts", [None, ConnectFailed("refused"), b"not json", b'{"count":"x"}', TimeoutError()]
+    "counts",
+    [
+        None,
+        ConnectFailed("refused"),
+        TimeoutError(),
+        b"not json",
+        b'{"count":"x"}',
+        b'{"count":-100000}',
+        b'{"count":1%b}' % (b"0" * 400),
+        b'{"count":5,"tokens":%b}' % (b"[" * 3000 + b"]" * 3000),
+    ],
+    ids=lambda counts: repr(counts)[:20],
 )
 async def test_where_the_engine_does_not_count_the_bound_stands(house_of, counts):
     house = house_of(300)

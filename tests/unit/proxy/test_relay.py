@@ -222,6 +222,18 @@ async def test_no_first_byte_in_time_is_a_timeout_without_an_answer(attempt, wit
     assert not attempt.exchange.begun
 
 
+@pytest.mark.parametrize(
+    ("before_s", "fault"), [(0, "timeout"), (149, "timeout"), (151, None), (299, None)]
+)
+async def test_an_engine_is_blamed_for_a_timeout_where_it_had_most_of_the_time(
+    attempt, before_s, fault
+):
+    """A slow upload, a wait in line or another engine before it are not its fault."""
+    attempt.relay.sent = attempt.call.started + before_s
+    attempt.check(300.1)
+    assert (attempt.outcome, attempt.relay.fault) == (Outcome.TIMEOUT, fault)
+
+
 async def test_the_time_to_the_first_byte_does_not_limit_a_stream(attempt):
     attempt.streams(EVENT)
     attempt.relay._latest = attempt.call.started + 10_000
