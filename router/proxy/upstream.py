@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import os
+import socket
 import ssl
 from collections import deque
 from collections.abc import Iterable
 from time import monotonic
+
+import aiohappyeyeballs
 
 from router.proxy.answer import ConnectFailed
 from router.proxy.headers import HeaderFilter, to_downstream
@@ -15,6 +20,8 @@ from router.proxy.upstream_connection import Target, UpstreamConnection
 IDLE_LIMIT_S = 4.0
 """vLLM (uvicorn) closes a connection that is idle for 5 s, without a word."""
 CONNECT_TIMEOUT_S = 5.0
+_NEXT_ADDRESS_S = 0.25
+"""What an address of a name has for itself, before the next is tried beside it (RFC 8305)."""
 
 
 def request_head(start: bytes, lines: bytes, length: int, request_id: bytes | None = None) -> bytes:
@@ -36,6 +43,25 @@ def request_head(start: bytes, lines: bytes, length: int, request_id: bytes | No
     )
 
 
+def _is_address(host: str) -> bool:
+    """Whether a host is an IP address, so that there is no name to look up."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _words(error: OSError | RuntimeError) -> str:
+    """What the OS says of a failed connection, without what loops add of their own.
+
+    Where addresses failed in different ways there is no one number, and all of it is told.
+    """
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error)
+
+
 class UpstreamPool:
     """The connections to one engine. Bounded by what runs at once, not by a number of its own.
 
@@ -51,6 +77,7 @@ class UpstreamPool:
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
         self._tls = ssl.create_default_context() if target.tls else None
+        self._named = not _is_address(target.host)
         self._starts: dict[tuple[str, str | None], bytes] = {}
         self._closed = False
 
@@ -97,12 +124,7 @@ class UpstreamPool:
         connection = UpstreamConnection(self)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await self._loop.create_connection(
-                    lambda: connection,
-                    self.target.host,
-                    self.target.port,
-                    ssl=self._tls,
-                )
+                await self._establish(connection)
         except TimeoutError:
             self._drop(connection)
             raise ConnectFailed(f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
@@ -113,6 +135,42 @@ class UpstreamPool:
             self._drop(connection)
             raise
         return connection
+
+    async def _establish(self, connection: UpstreamConnection) -> None:
+        """Connect `connection`: at once where the host is an address, else to a name's fastest."""
+        target, tls = self.target, self._tls
+        if not self._named:
+            await self._loop.create_connection(
+                lambda: connection, target.host, target.port, ssl=tls
+            )
+            return
+        sock = await self._fastest()
+        # From here on the socket is the loop's, which closes it whatever happens.
+        await self._loop.create_connection(
+            lambda: connection,
+            sock=sock,
+            ssl=tls,
+            server_hostname=target.host if tls is not None else None,
+        )
+
+    async def _fastest(self) -> socket.socket:
+        """A socket to the first address of the host's name that takes it.
+
+        One after the other, a first address that says nothing would use up the time of them all.
+        """
+        addresses = await self._loop.getaddrinfo(
+            self.target.host, self.target.port, type=socket.SOCK_STREAM
+        )
+        if not addresses:
+            raise OSError("the name has no address")
+        try:
+            return await aiohappyeyeballs.start_connection(
+                addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, loop=self._loop
+            )
+        except TimeoutError:
+            raise
+        except (OSError, RuntimeError) as error:  # uvloop has RuntimeErrors of its own
+            raise OSError(_words(error)) from error
 
     def _drop(self, connection: UpstreamConnection) -> None:
         """Forget a connection that nobody waits for any more; uvloop does not tell of its end."""

@@ -144,7 +144,7 @@ async def test_a_connection_that_is_never_made_is_connect_failed(monkeypatch):
     monkeypatch.setattr(upstream, "CONNECT_TIMEOUT_S", 0.01)
 
     class Loop:
-        async def create_connection(self, *_, **__):
+        async def getaddrinfo(self, *_, **__):
             await asyncio.Event().wait()
 
     with pytest.raises(ConnectFailed, match=r"0\.01 s"):
