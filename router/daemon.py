@@ -131,9 +131,9 @@ class Daemon:
             routed=[route.model for route in settings.routes],
             ejection=settings.ejection,
         )
-        self.upstreams = Upstreams(asyncio.get_running_loop())
-        self.discovery = Discovery(settings, self.fleet.publish, self.events)
         self._instance = secrets.token_hex(16)
+        self.upstreams = Upstreams(asyncio.get_running_loop(), self._instance)
+        self.discovery = Discovery(settings, self.fleet.publish, self.events)
         self.prober = Prober(self.fleet, lambda: self._settings.health, instance=self._instance)
         self.forwarder = Forwarder(
             self.fleet,
@@ -196,6 +196,7 @@ class Daemon:
             docs=DocsPages(__version__),
             explain=ExplainPages(self.fleet, lambda: self._settings.routing.policy, scales.weigh),
             settings=self._settings,
+            instance=self._instance,
         )
 
     def _dashboard(self) -> Dashboard:

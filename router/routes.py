@@ -17,6 +17,7 @@ from router.api.usage import UsagePages
 from router.config.settings import Settings
 from router.dashboard.dashboard import Dashboard
 from router.errors import (
+    BadGateway,
     BadRequest,
     MethodNotAllowed,
     RequestTooLarge,
@@ -26,6 +27,7 @@ from router.errors import (
 from router.openai.paths import BY_UPSTREAM, INFERENCE_PATHS
 from router.proxy.admit import Entry
 from router.proxy.client import ClientExchange
+from router.proxy.headers import PASSED
 from router.proxy.pipeline import Pipeline
 from router.proxy.websocket import Upgrade
 
@@ -129,7 +131,12 @@ def entries(settings: Settings) -> Mapping[str, Entry]:
 
 
 class Dispatch:
-    """Finds who answers a request, and has it answered."""
+    """Finds who answers a request, and has it answered.
+
+    Args, beside those who answer:
+        settings: the named routes.
+        instance: what this router calls itself where it sends a request.
+    """
 
     def __init__(
         self,
@@ -144,6 +151,7 @@ class Dispatch:
         docs: DocsPages,
         explain: ExplainPages,
         settings: Settings,
+        instance: str,
     ) -> None:
         self._pipeline = pipeline
         self._door = door
@@ -155,6 +163,7 @@ class Dispatch:
         self._prefixes = prefixes(models, dashboard)
         self._sockets = sockets(dashboard)
         self._entries = entries(settings)
+        self._instance = instance.encode()
 
     def configure(self, settings: Settings) -> None:
         """Take over the named routes of new settings."""
@@ -187,6 +196,20 @@ class Dispatch:
             self._door.count(exchange.client)
             raise _wrong_method(exchange, "POST")
         exchange.identity = self._pipeline.enter(exchange)
+        if PASSED in exchange.noted:
+            self._check_not_back(exchange)
+
+    def _check_not_back(self, exchange: ClientExchange) -> None:
+        """Refuse what this router has sent itself: it would go round until nothing is left.
+
+        Raises:
+            BadGateway: it has come back, through another router.
+        """
+        if self._instance in exchange.noted[PASSED]:
+            raise BadGateway(
+                "The request came back to this router: the url of a service leads to a router that "
+                "has this one among its own services. Take one of the two out."
+            )
 
     def again(self, exchange: ClientExchange) -> None:
         """Look once more at who asks, where a request has waited for those before it.

@@ -11,6 +11,10 @@ import re
 from collections.abc import Iterable
 from random import getrandbits
 
+PASSED = b"x-router-via"
+"""Which routers a request has come through: one line each, with what the router calls itself. The
+lines of others cross like any other header, so that a request that comes round is known again."""
+
 _HOP_BY_HOP = frozenset(
     {
         b"connection",

@@ -14,7 +14,7 @@ from time import monotonic
 import aiohappyeyeballs
 
 from router.proxy.answer import ConnectFailed
-from router.proxy.headers import HeaderFilter, to_downstream
+from router.proxy.headers import PASSED, HeaderFilter, to_downstream
 from router.proxy.upstream_connection import Target, UpstreamConnection
 
 IDLE_LIMIT_S = 4.0
@@ -28,7 +28,7 @@ def request_head(start: bytes, lines: bytes, length: int, request_id: bytes | No
     """The head of a POST to an engine: written anew, with its own framing.
 
     Args:
-        start: request line, host and key, see `UpstreamPool.start_of`.
+        start: request line, host, key and who sends it, see `UpstreamPool.start_of`.
         lines: further header lines, each ended by CRLF.
         length: of the body in bytes.
         request_id: told to the engine; None: it makes its own.
@@ -66,10 +66,21 @@ class UpstreamPool:
     """The connections to one engine. Bounded by what runs at once, not by a number of its own.
 
     The connection used last is used next, so that the others age and go.
+
+    Args:
+        target: where the engine listens.
+        loop: that its connections run on.
+        headers: says which of an answer's headers cross.
+        instance: what this router calls itself; told with every request, to know it by if it
+            comes back.
     """
 
     def __init__(
-        self, target: Target, loop: asyncio.AbstractEventLoop, headers: HeaderFilter
+        self,
+        target: Target,
+        loop: asyncio.AbstractEventLoop,
+        headers: HeaderFilter,
+        instance: str = "",
     ) -> None:
         self.target = target
         self.headers = headers
@@ -78,6 +89,7 @@ class UpstreamPool:
         self._open: set[UpstreamConnection] = set()
         self._tls = ssl.create_default_context() if target.tls else None
         self._named = not _is_address(target.host)
+        self._passed = f"{PASSED.decode()}: {instance}\r\n" if instance else ""
         self._starts: dict[tuple[str, str | None], bytes] = {}
         self._closed = False
 
@@ -99,7 +111,8 @@ class UpstreamPool:
         start = self._starts.get((path, key))
         if start is None:
             told = f"authorization: Bearer {key}\r\n" if key else ""
-            start = f"POST {path} HTTP/1.1\r\nhost: {self.target.authority}\r\n{told}".encode()
+            to = f"POST {path} HTTP/1.1\r\nhost: {self.target.authority}\r\n"
+            start = f"{to}{told}{self._passed}".encode()
             self._starts[path, key] = start
         return start
 
@@ -209,10 +222,16 @@ class UpstreamPool:
 
 
 class Upstreams:
-    """The pools of all engines, by base URL, so that a rename keeps them."""
+    """The pools of all engines, by base URL, so that a rename keeps them.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    Args:
+        loop: that their connections run on.
+        instance: what this router calls itself, see `UpstreamPool`.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, instance: str = "") -> None:
         self._loop = loop
+        self._instance = instance
         self._headers = to_downstream()
         self._pools: dict[str, UpstreamPool] = {}
 
@@ -220,7 +239,9 @@ class Upstreams:
         """The pool of the engine at `url`."""
         pool = self._pools.get(url)
         if pool is None:
-            pool = self._pools[url] = UpstreamPool(Target.of(url), self._loop, self._headers)
+            pool = self._pools[url] = UpstreamPool(
+                Target.of(url), self._loop, self._headers, self._instance
+            )
         return pool
 
     def retain(self, urls: Iterable[str]) -> None:

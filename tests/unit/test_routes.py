@@ -10,6 +10,7 @@ from router.access.identity import ANONYMOUS
 from router.api.answer import Answer
 from router.config.settings import RouteSettings, Settings
 from router.errors import (
+    BadGateway,
     BadRequest,
     InvalidApiKey,
     MethodNotAllowed,
@@ -81,6 +82,7 @@ class House:
             ),
             explain=SimpleNamespace(explain=self.page("explain")),
             settings=SQL,
+            instance="i-1",
         )
 
     def page(self, name: str):
@@ -118,6 +120,8 @@ class House:
 
     def head(self, path: str, method: str = "GET", **headers: str) -> Exchange:
         exchange = Exchange(path, method, headers)
+        if "x-router-via" in headers:
+            exchange.noted[b"x-router-via"] = headers["x-router-via"].encode()
         self.dispatch.head(exchange)
         return exchange
 
@@ -144,6 +148,17 @@ def house() -> House:
 def test_every_inference_path_goes_through_the_pipeline(house, path):
     house.post(path)
     assert [(entry.path, entry.model) for entry in house.served] == [(INFERENCE_PATHS[path], None)]
+
+
+@pytest.mark.parametrize("via", ["i-1", "i-7,i-1", "i-1, i-7"])
+def test_what_this_router_has_sent_itself_is_refused(house, via):
+    with pytest.raises(BadGateway, match="came back to this router"):
+        house.head("/v1/chat/completions", "POST", **{"x-router-via": via})
+
+
+def test_what_other_routers_have_sent_passes(house):
+    house.head("/v1/chat/completions", "POST", **{"x-router-via": "i-7,i-8"})
+    assert house.begun == ["/v1/chat/completions"]
 
 
 def test_a_named_route_has_its_own_model_and_upstream_path(house):

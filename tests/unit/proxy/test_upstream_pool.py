@@ -213,3 +213,8 @@ def test_a_new_key_counts_at_once():
     pool = pool_of()
     pool.start_of("/", "old")
     assert b"Bearer new" in pool.start_of("/", "new")
+
+
+def test_every_request_tells_an_engine_which_router_sent_it():
+    start = Upstreams(None, "i-1").pool("http://a:1").start_of("/tokenize", "k")
+    assert start.endswith(b"\r\nx-router-via: i-1\r\n")
