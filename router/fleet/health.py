@@ -10,6 +10,7 @@ from router.model import ModelCard, ServiceState
 _LOADING_INTERVAL_S = 2.0
 _DOUBT_INTERVAL_S = 1.0
 _ABSENT_TOLD_S = 30.0
+_MOST_DOUBLINGS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,27 @@ def next_health(
     return replace(health, state=state, failures=failures, successes=0, last_error=seen.error)
 
 
-def next_delay(health: Health, *, interval_s: float) -> float:
-    """Seconds until the next probe, before jitter: sooner while the state is not settled."""
+def next_delay(health: Health, *, interval_s: float, unhealthy_after: int) -> float:
+    """Seconds until the next probe, before jitter: sooner while the state is not settled.
+
+    After one that fell it is looked soon, then ever later: a short fault costs seconds, and an
+    engine that is dead for long is not asked all the time.
+    """
     if health.state is ServiceState.LOADING:
         return min(interval_s, _LOADING_INTERVAL_S)
-    if health.failures and health.state is not ServiceState.UNHEALTHY:
-        return min(interval_s, _DOUBT_INTERVAL_S)
-    return interval_s
+    if health.state is ServiceState.UNHEALTHY:
+        doublings = min(max(0, health.failures - unhealthy_after), _MOST_DOUBLINGS)
+        return min(interval_s, _DOUBT_INTERVAL_S * 2.0**doublings)
+    return least_delay(interval_s) if health.failures else interval_s
+
+
+def least_delay(interval_s: float) -> float:
+    """Seconds, before jitter, that a probe keeps from the one before, however it is hurried.
+
+    Without it a burst of failed requests makes as many failed probes within milliseconds, and
+    `unhealthy_after` of them would mean nothing.
+    """
+    return min(interval_s, _DOUBT_INTERVAL_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,17 @@ import aiohttp
 
 from router.config.settings import HealthSettings
 from router.fleet.fleet import Fleet
-from router.fleet.health import Absence, Observation, next_absence, next_delay, next_health
+from router.fleet.health import (
+    Absence,
+    Observation,
+    least_delay,
+    next_absence,
+    next_delay,
+    next_health,
+)
 from router.fleet.load import EngineLoad, parse_load
 from router.fleet.model_list import judge
-from router.fleet.service import Service
+from router.fleet.service import Health, Service
 from router.log import get_logger
 from router.model import ServiceState
 
@@ -73,7 +80,7 @@ class Prober:
             await self._session.close()
 
     def suspect(self, service: Service) -> None:
-        """Probe `service` now: a request to it has just failed."""
+        """Probe `service` as soon as may be: a request to it has just failed."""
         hurry = self._hurry.get(service)
         if hurry is not None:
             hurry.set()
@@ -113,7 +120,7 @@ class Prober:
             )
             self._fleet.set_health(service, health, seen.cards)
             absence = self._note_absence(service, absence, seen)
-            await _sleep_or(hurry, _jittered(next_delay(health, interval_s=settings.interval_s)))
+            await _pause(hurry, health, settings)
 
     def _note_absence(self, service: Service, was: Absence, seen: Observation) -> Absence:
         """Say once, each time it is away, that a service has not been there for long."""
@@ -142,9 +149,14 @@ def _jittered(delay_s: float) -> float:
     return delay_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
 
 
-async def _sleep_or(hurry: asyncio.Event, delay_s: float) -> None:
+async def _pause(hurry: asyncio.Event, health: Health, settings: HealthSettings) -> None:
+    """Wait until the next probe is due; a hurry makes it sooner, but not too near to the last."""
+    interval_s = settings.interval_s
+    delay_s = next_delay(health, interval_s=interval_s, unhealthy_after=settings.unhealthy_after)
+    least_s = least_delay(interval_s)
+    await asyncio.sleep(_jittered(least_s))
     try:
-        async with asyncio.timeout(delay_s):
+        async with asyncio.timeout(_jittered(delay_s - least_s)):
             await hurry.wait()
     except TimeoutError:
         pass

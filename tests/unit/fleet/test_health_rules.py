@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from router.fleet.health import Absence, Observation, next_absence, next_delay, next_health
+from router.fleet.health import (
+    Absence,
+    Observation,
+    least_delay,
+    next_absence,
+    next_delay,
+    next_health,
+)
 from router.fleet.service import Health
 from router.model import ServiceState
 
@@ -84,17 +91,39 @@ def test_the_latest_error_is_told_until_a_success():
         (Health(failures=2), 2.0),
         (Health(ServiceState.HEALTHY), 30.0),
         (Health(ServiceState.HEALTHY, failures=1), 1.0),
-        (Health(ServiceState.UNHEALTHY, failures=3), 30.0),
-        (Health(ServiceState.UNHEALTHY), 30.0),
+        (Health(ServiceState.UNHEALTHY, successes=1), 1.0),
     ],
 )
 def test_probes_come_sooner_while_the_state_is_not_settled(health, delay):
-    assert next_delay(health, interval_s=30) == delay
+    assert next_delay(health, interval_s=30, unhealthy_after=3) == delay
 
 
-@pytest.mark.parametrize("health", [Health(), Health(ServiceState.HEALTHY, failures=1)])
+def test_one_that_fell_is_asked_soon_and_then_ever_later_up_to_the_interval():
+    fallen = [Health(ServiceState.UNHEALTHY, failures) for failures in (3, 4, 5, 6, 7, 8, 5000)]
+    delays = [next_delay(health, interval_s=30, unhealthy_after=3) for health in fallen]
+    assert delays == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_one_that_was_wrong_from_the_start_is_asked_soon_too():
+    wrong = Health(ServiceState.UNHEALTHY, failures=1)
+    assert next_delay(wrong, interval_s=30, unhealthy_after=3) == 1
+
+
+@pytest.mark.parametrize(
+    "health",
+    [
+        Health(),
+        Health(ServiceState.HEALTHY, failures=1),
+        Health(ServiceState.UNHEALTHY, failures=3),
+    ],
+)
 def test_no_probe_comes_later_than_the_interval(health):
-    assert next_delay(health, interval_s=0.5) == 0.5
+    assert next_delay(health, interval_s=0.5, unhealthy_after=3) == 0.5
+
+
+@pytest.mark.parametrize(("interval_s", "least_s"), [(30, 1.0), (0.5, 0.5)])
+def test_probes_keep_a_second_between_them_or_the_interval(interval_s, least_s):
+    assert least_delay(interval_s) == least_s
 
 
 def absence_after(*seen: tuple[float, Observation]) -> Absence:

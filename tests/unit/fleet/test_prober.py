@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from router.config.settings import HealthSettings
 from router.fleet.model_list import parse_cards
 from router.fleet.prober import Prober, fault_of, probe
+from router.model import ServiceState
 from unit.fleet.fleet_fakes import build, named, spec
 
 ROW = {"id": "m", "object": "model", "max_model_len": 512, "owned_by": "vllm"}
@@ -319,6 +320,14 @@ async def probing(fleet, clock=monotonic, **settings):
         await prober.stop()
 
 
+@pytest.fixture
+def brisk(monkeypatch) -> float:
+    """Seconds that probes keep between them, so few that nobody waits for them."""
+    distance_s = 0.05
+    monkeypatch.setattr("router.fleet.health._DOUBT_INTERVAL_S", distance_s)
+    return distance_s
+
+
 async def until(condition) -> None:
     """Let the loops run until `condition()`; it is looked at again at every turn of the loop."""
     async with asyncio.timeout(5):
@@ -333,7 +342,7 @@ async def test_a_service_becomes_healthy_and_its_models_are_learnt(engine):
     assert list(fleet.catalog.members) == ["m"]
 
 
-async def test_models_are_learnt_anew_at_each_probe(engine):
+async def test_models_are_learnt_anew_at_each_probe(engine, brisk):
     fleet = build(spec("a", None, url=engine.url), healthy=False)
     async with probing(fleet) as prober:
         await until(lambda: "m" in fleet.catalog.members)
@@ -355,7 +364,7 @@ async def test_a_list_that_is_not_given_is_told_once_and_the_service_used(engine
     assert sum(line["event"] == "models_differ" for line in lines) == 1
 
 
-async def test_models_that_were_learnt_are_kept_while_none_are_listed(engine):
+async def test_models_that_were_learnt_are_kept_while_none_are_listed(engine, brisk):
     fleet = build(spec("a", None, url=engine.url), healthy=False)
     async with probing(fleet, unhealthy_after=2) as prober:
         await until(lambda: named(fleet, "a").is_healthy)
@@ -365,7 +374,7 @@ async def test_models_that_were_learnt_are_kept_while_none_are_listed(engine):
     assert list(fleet.catalog.members) == ["m"]
 
 
-async def test_a_suspect_is_probed_at_once(engine):
+async def test_a_suspect_is_probed_before_its_time(engine, brisk):
     fleet = build(spec("a", None, url=engine.url), healthy=False)
     async with probing(fleet, unhealthy_after=1) as prober:
         await until(lambda: named(fleet, "a").is_healthy)
@@ -375,7 +384,7 @@ async def test_a_suspect_is_probed_at_once(engine):
     assert "500" in named(fleet, "a").health.last_error
 
 
-async def test_a_suspicion_during_a_probe_leads_to_another(engine):
+async def test_a_suspicion_during_a_probe_leads_to_another(engine, brisk):
     engine.wait = asyncio.Event()
     fleet = build(spec("a", None, url=engine.url), healthy=False)
     async with probing(fleet) as prober:
@@ -384,6 +393,35 @@ async def test_a_suspicion_during_a_probe_leads_to_another(engine):
         engine.wait.set()
         await engine.asked_times(4)
     assert [path for path, _ in engine.asked] == ["/health", "/v1/models"] * 2
+
+
+async def test_probes_of_a_suspect_keep_their_distance(engine, brisk):
+    fleet = build(spec("a", None, url=engine.url), healthy=False)
+    service = named(fleet, "a")
+
+    def failed(times: int) -> bool:
+        prober.suspect(service)  # requests fail all the time
+        return service.health.failures >= times
+
+    async with probing(fleet, unhealthy_after=3) as prober:
+        await until(lambda: service.is_healthy)
+        engine.health = 500
+        await until(lambda: failed(1))
+        began = monotonic()
+        await until(lambda: failed(3))
+        assert monotonic() - began >= 2 * 0.9 * brisk * 0.9
+
+
+async def test_one_that_fell_is_soon_back_although_nobody_suspects_it(engine, brisk):
+    fleet = build(spec("a", None, url=engine.url), healthy=False)
+    service = named(fleet, "a")
+    async with probing(fleet, unhealthy_after=2) as prober:
+        await until(lambda: service.is_healthy)
+        engine.health = 500
+        prober.suspect(service)
+        await until(lambda: service.health.state is ServiceState.UNHEALTHY)
+        engine.health = 200
+        await until(lambda: service.is_healthy)
 
 
 async def test_a_service_that_is_added_is_probed_and_one_that_is_gone_is_not(engine):
