@@ -169,6 +169,8 @@ class Fleet:
         """Take over what a probe found; `cards` is the engine's model list, None when not read."""
         service.last_check = self._clock()
         mismatch_was = service.health.mismatch
+        if _is_back(service.health, health):
+            service.forget_load()
         service.health = health
         if not health.failures:
             service.failing_since = 0.0
@@ -190,16 +192,15 @@ class Fleet:
                 self._rebuild()
         self._state_changed(service)
 
-    def set_load(self, service: Service, load: EngineLoad, hung_after_s: float) -> None:
-        """Take over what an engine told of itself: asleep, and getting on with its work or not."""
-        now = monotonic()
-        service.load = load
-        service.asleep = not load.awake
-        service.progress = next_progress(service.progress, load, now)
-        still_s = now - max(service.progress.since, service.heard)
-        service.hung = load.running > 0 and still_s > hung_after_s
-        if service.hung:
-            service.last_error = f"hung: {load.running} running, no token for {still_s:.0f} s"
+    def set_load(self, service: Service, load: EngineLoad | None, hung_after_s: float) -> None:
+        """Take over what an engine told of itself: asleep, and getting on with its work or not.
+
+        `load` is None where it answers and tells nothing of it: no verdict outlives its evidence.
+        """
+        if load is None:
+            service.forget_load()
+        else:
+            _judge_load(service, load, hung_after_s)
         self._state_changed(service)
 
     def _state_changed(self, service: Service) -> None:
@@ -353,3 +354,19 @@ class Fleet:
 
     def _members(self, model: str) -> Sequence[Service]:
         return self.catalog.members.get(model, ())
+
+
+def _is_back(was: Health, health: Health) -> bool:
+    """It is well after it was not: perhaps another process, of which nothing was read yet."""
+    return health.state is ServiceState.HEALTHY and was.state is not ServiceState.HEALTHY
+
+
+def _judge_load(service: Service, load: EngineLoad, hung_after_s: float) -> None:
+    now = monotonic()
+    service.load = load
+    service.asleep = not load.awake
+    service.progress = next_progress(service.progress, load, now)
+    still_s = now - max(service.progress.since, service.heard)
+    service.hung = load.running > 0 and still_s > hung_after_s
+    if service.hung:
+        service.last_error = f"hung: {load.running} running, no token for {still_s:.0f} s"

@@ -31,6 +31,8 @@ INSTANCE_HEADER = "x-router-instance"
 
 _MAX_LIST_BYTES = 4 * 1024 * 1024
 _JITTER = 0.1
+_WITHOUT_METRICS = frozenset({404, 405, 501})
+"""What an engine answers that has no such page."""
 _LOOP = "its url leads back to this router itself; write the address of an engine"
 
 _log = get_logger("router.fleet")
@@ -139,10 +141,18 @@ class Prober:
         while True:
             settings = self._settings()
             if service.health.state is ServiceState.HEALTHY:
-                load = await read_load(session, service, timeout_s=settings.timeout_s)
-                if load is not None:
-                    self._fleet.set_load(service, load, settings.hung_after_s)
+                await self._read_load_once(service, session, settings)
             await asyncio.sleep(_jittered(settings.metrics_interval_s))
+
+    async def _read_load_once(
+        self, service: Service, session: aiohttp.ClientSession, settings: HealthSettings
+    ) -> None:
+        """Tell the fleet what is read; where no answer comes, what was read before goes on."""
+        try:
+            load = await read_load(session, service, timeout_s=settings.timeout_s)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+            return
+        self._fleet.set_load(service, load, settings.hung_after_s)
 
 
 def _jittered(delay_s: float) -> float:
@@ -202,15 +212,18 @@ def fault_of(error: Exception) -> str:
 async def read_load(
     session: aiohttp.ClientSession, service: Service, *, timeout_s: float
 ) -> EngineLoad | None:
-    """Read an engine's `/metrics`; None where it has none or does not answer."""
+    """Read an engine's `/metrics`; None where its answer has no series of vLLM.
+
+    Raises:
+        aiohttp.ClientError, OSError, TimeoutError, ValueError: it gave no answer that tells.
+    """
     timeout = aiohttp.ClientTimeout(total=timeout_s)
-    try:
-        async with _get(session, service, "/metrics", timeout) as answer:
-            if answer.status != 200:
-                return None
-            return parse_load(await _bounded(answer.content) or b"")
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
-        return None
+    async with _get(session, service, "/metrics", timeout) as answer:
+        if answer.status in _WITHOUT_METRICS:
+            return None
+        if answer.status != 200:
+            raise ValueError(f"/metrics answered {answer.status}")
+        return parse_load(await _bounded(answer.content) or b"")
 
 
 def _get(

@@ -73,9 +73,12 @@ class Service:
         self.cards: dict[str, ModelCard] = {}
         self.health = Health()
         self.breaker = CLOSED
-        self.load: EngineLoad | None = None
-        self.progress = Progress()
-        self.hung = self.asleep = self.removed = self.usable = False
+        self.load: EngineLoad | None
+        self.progress: Progress
+        self.hung: bool
+        self.asleep: bool
+        self.forget_load()
+        self.removed = self.usable = False
         self.heard = self.failing_since = 0.0
         self.in_flight = 0
         self.last_check: float | None = None
@@ -89,6 +92,12 @@ class Service:
         self.weight = spec.weight
         limit = spec.max_concurrency
         self.slots = _UNLIMITED if limit is None else limit
+
+    def forget_load(self) -> None:
+        """Nothing is known any more of what it told of itself."""
+        self.load = None
+        self.progress = Progress()
+        self.hung = self.asleep = False
 
     def __repr__(self) -> str:
         return f"<Service {self.name} {self.state(monotonic())} in_flight={self.in_flight}>"

@@ -126,6 +126,48 @@ def test_an_engine_asleep_is_left_alone_until_it_is_awake(clock):
     assert takers(fleet) == {"a", "b"}
 
 
+def made_hung(fleet: Fleet, service: Service, clock: Clock) -> None:
+    fleet.set_load(service, BUSY, 30)
+    clock.now += 31
+    fleet.set_load(service, BUSY, 30)
+
+
+def made_asleep(fleet: Fleet, service: Service, clock: Clock) -> None:
+    fleet.set_load(service, EngineLoad(awake=False), 30)
+
+
+VERDICTS = pytest.mark.parametrize("made", [made_hung, made_asleep])
+
+
+@VERDICTS
+def test_a_verdict_is_over_once_the_engine_tells_nothing_of_itself_any_more(clock, made):
+    fleet, a, _ = pair()
+    made(fleet, a, clock)
+    fleet.set_load(a, None, 30)
+    assert (state_of(a), a.last_error, a.load) == ("healthy", None, None)
+    assert takers(fleet) == {"a", "b"}
+
+
+@VERDICTS
+def test_an_engine_that_is_back_is_not_judged_by_what_was_read_before(clock, made):
+    fleet, a, _ = pair()
+    made(fleet, a, clock)
+    fleet.set_health(a, UNHEALTHY)
+    fleet.set_health(a, HEALTHY)
+    assert (state_of(a), a.last_error, a.load) == ("healthy", None, None)
+    assert takers(fleet) == {"a", "b"}
+
+
+def test_an_engine_that_is_back_has_its_whole_time_before_it_is_hung(clock):
+    fleet, a, _ = pair()
+    fleet.set_load(a, BUSY, 30)
+    fleet.set_health(a, UNHEALTHY)
+    fleet.set_health(a, HEALTHY)
+    clock.now += 31
+    fleet.set_load(a, BUSY, 30)
+    assert state_of(a) == "healthy"
+
+
 def test_who_listens_is_told_once_when_a_service_is_no_longer_usable(clock):
     fleet, a, b = pair()
     told: list[Service] = []

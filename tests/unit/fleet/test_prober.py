@@ -19,7 +19,7 @@ from router.config.settings import HealthSettings
 from router.fleet.model_list import parse_cards
 from router.fleet.prober import Prober, fault_of, probe
 from router.model import ServiceState
-from unit.fleet.fleet_fakes import build, named, spec
+from unit.fleet.fleet_fakes import build, named, spec, state_of
 
 ROW = {"id": "m", "object": "model", "max_model_len": 512, "owned_by": "vllm"}
 
@@ -31,6 +31,8 @@ class Engine:
         self.health = 200
         self.models: object = {"object": "list", "data": [ROW]}
         self.models_status = 200
+        self.metrics: bytes | None = b""
+        self.metrics_status = 200
         self.asked: list[tuple[str, str]] = []
         self.probed = asyncio.Condition()
         self.wait: asyncio.Event | None = None
@@ -43,10 +45,17 @@ class Engine:
             self.probed.notify_all()
         if self.wait is not None:
             await self.wait.wait()
+        if request.path == "/metrics":
+            return self._metrics(request)
         if request.path != "/v1/models":
             return web.Response(status=self.health, headers={"x-router-instance": self.instance})
         body = self.models if isinstance(self.models, bytes) else msgspec.json.encode(self.models)
         return web.Response(status=self.models_status, body=body)
+
+    def _metrics(self, request: web.BaseRequest) -> web.Response:
+        if self.metrics is None:
+            request.transport.abort()
+        return web.Response(status=self.metrics_status, body=self.metrics)
 
     async def asked_times(self, count: int) -> None:
         async with asyncio.timeout(5), self.probed:
@@ -482,3 +491,37 @@ async def test_an_engine_that_went_away_again_is_told_again(engine):
             await until(lambda: named(fleet, "a").is_healthy)
             engine.health = 503
             await until(lambda: told() == 2)
+
+
+# -- what /metrics tells ---------------------------------------------------------------------------
+
+RUNNING = b"vllm:num_requests_running 0\n"
+ASLEEP = RUNNING + b'vllm:engine_sleep_state{sleep_state="awake"} 0\n'
+
+
+@asynccontextmanager
+async def asleep(engine):
+    """A service that is asleep by its own word, and read again all the time."""
+    engine.metrics = ASLEEP
+    fleet = build(spec("a", None, url=engine.url), healthy=False)
+    async with probing(fleet, metrics_interval_s=0.001):
+        await until(lambda: state_of(named(fleet, "a")) == "sleeping")
+        yield named(fleet, "a")
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, RUNNING), (200, b""), (200, b"process_cpu_seconds_total 1\n"), (404, b""), (501, b"")],
+)
+async def test_an_engine_whose_metrics_no_longer_say_so_sleeps_no_more(engine, status, body):
+    async with asleep(engine) as service:
+        engine.metrics_status, engine.metrics = status, body
+        await until(lambda: state_of(service) == "healthy")
+
+
+@pytest.mark.parametrize(("status", "body"), [(500, b""), (503, RUNNING), (200, None)])
+async def test_an_engine_whose_metrics_cannot_be_had_sleeps_on(engine, status, body):
+    async with asleep(engine) as service:
+        engine.metrics_status, engine.metrics = status, body
+        await engine.asked_times(len(engine.asked) + 4)
+        assert state_of(service) == "sleeping"
