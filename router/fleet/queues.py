@@ -10,7 +10,7 @@ from time import monotonic
 
 from router.errors import Overloaded, RouterError
 from router.fleet.lease import Lease
-from router.fleet.refusal import retry_after
+from router.fleet.refusal import nobody, retry_after
 from router.fleet.service import Service
 from router.fleet.waiting import Ticket, WaitingRoom
 
@@ -57,6 +57,7 @@ class Queues:
         """Hand free slots to whoever is next, model by model."""
         for model, room in tuple(self.rooms.items()):
             members = self._members(model)
+            _refuse_stranded(model, room, members)
             while _has_news(members) and room.serve(partial(self._give, model)):
                 pass
             self._close_empty(model)
@@ -106,6 +107,14 @@ def _has_news(members: Sequence[Service]) -> bool:
     """Whether there is news for those who wait: a free slot, or nobody left to wait for."""
     usable = [each for each in members if each.usable]
     return not usable or any(not each.is_full for each in usable)
+
+
+def _refuse_stranded(model: str, room: WaitingRoom, members: Sequence[Service]) -> None:
+    """End the waits of those for whom nobody is left, whoever else is well: they failed there."""
+    for ticket in tuple(room.choosy):
+        if all(each in ticket.exclude for each in members if each.usable):
+            room.leave(ticket)
+            _fail(ticket, nobody(model, members, ticket.exclude))
 
 
 def _fail(ticket: Ticket, error: RouterError) -> None:

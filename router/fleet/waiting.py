@@ -120,9 +120,14 @@ def _first_given(line: deque[Ticket], give: Callable[[Ticket], bool]) -> Ticket 
 
 
 class WaitingRoom:
-    """Everybody who waits for one model."""
+    """Everybody who waits for one model.
+
+    Attributes:
+        choosy: those that must not be given to every service; for others to look at alone.
+    """
 
     def __init__(self) -> None:
+        self.choosy: dict[Ticket, None] = {}
         self._turns: dict[int, _Turns] = {}
         self._tickets: OrderedDict[Ticket, None] = OrderedDict()
 
@@ -132,6 +137,8 @@ class WaitingRoom:
     def join(self, ticket: Ticket) -> None:
         """Take a place."""
         self._tickets[ticket] = None
+        if ticket.exclude:
+            self.choosy[ticket] = None
         turns = self._turns.get(ticket.priority)
         if turns is None:
             turns = self._turns[ticket.priority] = _Turns()
@@ -161,5 +168,6 @@ class WaitingRoom:
 
     def _forget(self, ticket: Ticket) -> None:
         del self._tickets[ticket]
+        self.choosy.pop(ticket, None)
         if not self._turns[ticket.priority].lines:
             del self._turns[ticket.priority]

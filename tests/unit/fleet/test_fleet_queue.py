@@ -201,6 +201,41 @@ async def test_a_slot_is_not_given_to_who_has_failed_there():
     assert (await task).service.name == "b"
 
 
+async def test_whoever_waits_is_told_when_only_those_are_left_where_it_has_failed():
+    fleet = build(spec("a", max_concurrency=1), spec("b", max_concurrency=1))
+    fleet.take("m")
+    fleet.take("m")
+    others = waiting(fleet)
+    task = waiting(fleet, ticket(exclude=[named(fleet, "a")]))
+    await turn()
+    fleet.set_health(named(fleet, "b"), UNHEALTHY)
+    await turn()
+    assert isinstance(task.done() and task.exception(), NoHealthyBackend)
+    assert not others.done()
+    assert fleet.queued == {"m": 1}
+
+
+async def test_whoever_has_failed_at_the_only_one_does_not_join_those_who_wait_for_it():
+    fleet, _, (other,) = await full(ticket())
+    task = waiting(fleet, ticket(exclude=[named(fleet, "a")]))
+    await turn()
+    assert isinstance(task.done() and task.exception(), NoHealthyBackend)
+    assert not other.done()
+    assert fleet.queued == {"m": 1}
+
+
+async def test_whoever_has_failed_somewhere_waits_on_while_another_is_well():
+    names = ("a", "b", "c")
+    fleet = build(*(spec(name, max_concurrency=1) for name in names))
+    for _ in names:
+        fleet.take("m")
+    task = waiting(fleet, ticket(exclude=[named(fleet, "a")]))
+    await turn()
+    fleet.set_health(named(fleet, "b"), UNHEALTHY)
+    await turn()
+    assert not task.done()
+
+
 async def beside_one_that_failed_there(organization: str) -> asyncio.Task[Lease]:
     """`b` is free; who heads the line of `o` has failed there; a newcomer joins."""
     fleet = build(spec("a", max_concurrency=1), spec("b", max_concurrency=1))
