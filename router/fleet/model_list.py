@@ -10,7 +10,7 @@ import msgspec
 
 from router.model import ModelCard, ServiceSpec
 
-_WITHOUT_LIST = frozenset({404, 405, 501})
+NO_SUCH_PAGE = frozenset({404, 405, 501})
 """What an engine answers that has no such page."""
 _MOST_NAMES = 5
 _LARGEST_CONTEXT = 2**31
@@ -53,7 +53,7 @@ def judge(spec: ServiceSpec, status: int, body: bytes | None) -> Listing:
     if status == 401 or (status == 403 and not spec.models):
         wrong = "not the right one" if spec.api_key else "missing"
         return Listing(fault=f"/v1/models answered {status}: its api_key is {wrong}")
-    if status in _WITHOUT_LIST and spec.models:
+    if status in NO_SUCH_PAGE and spec.models:
         return Listing()
     no_list = f"/v1/models (status {status}) gives no list of models"
     cards = None
@@ -70,7 +70,7 @@ def judge(spec: ServiceSpec, status: int, body: bytes | None) -> Listing:
     if cards:
         return Listing(cards)
     fault = no_list if cards is None else "/v1/models lists no model"
-    helps = cards is not None or status in _WITHOUT_LIST
+    helps = cards is not None or status in NO_SUCH_PAGE
     return Listing(fault=f"{fault}: name them in `models`" if helps else fault)
 
 

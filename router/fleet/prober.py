@@ -21,7 +21,7 @@ from router.fleet.health import (
     next_health,
 )
 from router.fleet.load import EngineLoad, parse_load
-from router.fleet.model_list import judge
+from router.fleet.model_list import NO_SUCH_PAGE, judge
 from router.fleet.service import Health, Service
 from router.log import get_logger
 from router.model import ServiceState
@@ -31,8 +31,6 @@ INSTANCE_HEADER = "x-router-instance"
 
 _MAX_LIST_BYTES = 4 * 1024 * 1024
 _JITTER = 0.1
-_WITHOUT_METRICS = frozenset({404, 405, 501})
-"""What an engine answers that has no such page."""
 _LOOP = "its url leads back to this router itself; write the address of an engine"
 
 _log = get_logger("router.fleet")
@@ -219,7 +217,7 @@ async def read_load(
     """
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     async with _get(session, service, "/metrics", timeout) as answer:
-        if answer.status in _WITHOUT_METRICS:
+        if answer.status in NO_SUCH_PAGE:
             return None
         if answer.status != 200:
             raise ValueError(f"/metrics answered {answer.status}")

@@ -83,15 +83,13 @@ def read(entry: Entry, request: Readable, catalog: Catalog) -> Wanted:
         RouterError: the body is not what the path takes, or the model is not one that is served.
     """
     body = request.body
-    named = entry.model
     if entry.path.multipart:
         content_type = request.header(b"content-type") or ""
-        form = multipart.read_model(body, content_type, required=named is None)
-        asked = form.model if named is None else named
-        model = catalog.resolve(asked)
+        form = multipart.read_model(body, content_type, required=entry.model is None)
+        model = catalog.resolve(form.model if entry.model is None else entry.model)
         return Wanted(entry.path, model, body, form=form)
     if not body:
         raise InvalidJson("The request has no body; this path takes a JSON object.")
     fields = read_fields(body)
-    asked = require_model(fields) if named is None else named
+    asked = require_model(fields) if entry.model is None else entry.model
     return Wanted(entry.path, catalog.resolve(asked), body, fields)

@@ -293,12 +293,13 @@ def fault(error: BaseException | None) -> InternalError:
     return InternalError("The router failed; its log has the details.")
 
 
-def whole_answer(  # noqa: PLR0917 - what such an answer is made of, in its order
+def whole_answer(
     error: RouterError,
     dialect: Dialect,
     sent_id: bytes | None = None,
     lines: bytes = b"",
     method: bytes = b"GET",
+    *,
     connection: bytes = _CLOSE,
 ) -> bytes:
     """The bytes of an error answer; `connection` is that header's line, if any."""

@@ -6,11 +6,10 @@ asked to count, so the question costs nobody anything until the end of a quota i
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -23,32 +22,19 @@ from router.log import get_logger
 from router.model import NO_USAGE, Usage
 from router.openai.body import is_true
 from router.openai.cost import FRAME_TOKENS, Cost, is_countable, most
-from router.openai.paths import BY_UPSTREAM, Dialect, InferencePath
+from router.openai.paths import Dialect, InferencePath
 from router.openai.stream_taps import NumberedTap, UsageTap
 from router.openai.unary_tap import BodyTap
 from router.openai.usage import Tap
 from router.proxy.admit import Wanted
-from router.proxy.answer import UpstreamError
-from router.proxy.ask import ask
+from router.proxy.prompt_counts import PromptCounts
 from router.proxy.rate_lines import lines_of, set_form
 from router.proxy.stream_usage import StreamUsage, stream_usage
-from router.proxy.upstream import Upstreams, request_head
+from router.proxy.upstream import Upstreams
 
 _log = get_logger("router.proxy")
-_TOKENIZE = BY_UPSTREAM["/tokenize"]
-_TOKENIZE_TIMEOUT_S = 5.0
-_TOKENIZE_TRIES = 2
-_TOKENIZE_AT_ONCE = 16
 _BYTES_A_TOKEN = 4
 _NO_CHANGES: Mapping[str, Any] = MappingProxyType({})
-_JSON_LINE = b"content-type: application/json\r\n"
-
-
-class _Count(msgspec.Struct):
-    count: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-
-
-_decode_count = msgspec.json.Decoder(_Count).decode
 
 
 class Answered(Protocol):
@@ -243,8 +229,7 @@ class Metering:
         self.clock = clock
         self.frames = PromptFrames()
         self._fleet = fleet
-        self._upstreams = upstreams
-        self._counts = asyncio.Semaphore(_TOKENIZE_AT_ONCE)
+        self._prompts = PromptCounts(fleet, upstreams)
         self._silent: set[str] = set()
         self._unbelieved: set[str] = set()
 
@@ -284,7 +269,7 @@ class Metering:
             InsufficientQuota: it does not fit in what is left.
             NoHealthyBackend, ModelLoading: there is no engine to ask.
         """
-        cost = self.estimate(wanted, await self._count(wanted))
+        cost = self.estimate(wanted, await self._prompts.count(wanted))
         outcome = self._reserve_least(organization, cost)
         if isinstance(outcome, Refusal):
             raise self._refused(organization, outcome)
@@ -323,36 +308,6 @@ class Metering:
             self.clock(),
             cost.least_tokens,
         )
-
-    async def _count(self, wanted: Wanted) -> int | None:
-        """The prompt's true size, from an engine; None where none tells.
-
-        It takes no slot: it generates nothing, and what is full could not tell whether a request
-        may wait for it.
-
-        Raises:
-            NoHealthyBackend, ModelLoading: there is no engine to ask, nor to answer afterwards.
-        """
-        body = wanted.to_be_counted()
-        for service in self._fleet.able(wanted.model)[:_TOKENIZE_TRIES]:
-            if service.usable:  # it may have gone while another was asked
-                count = await self._count_at(service, body)
-                if count is not None:
-                    return count
-        return None
-
-    async def _count_at(self, service: Service, body: bytes) -> int | None:
-        """The same, from this one."""
-        pool = self._upstreams.pool(service.spec.url)
-        start = pool.start_of(_TOKENIZE.upstream, service.spec.api_key)
-        head = request_head(start, _JSON_LINE, len(body))
-        try:
-            async with asyncio.timeout(_TOKENIZE_TIMEOUT_S), self._counts:
-                status, answer = await ask(pool, head, body)
-            return _decode_count(answer).count if status == 200 else None
-        except (UpstreamError, TimeoutError, msgspec.MsgspecError, RecursionError) as error:
-            _log.warning("tokenize_failed", service=service.name, error=str(error))
-            return None
 
     def note_silent(self, service: str) -> None:
         """Say, once a service, that its tokens are counted by events."""

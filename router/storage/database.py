@@ -18,6 +18,11 @@ from router.storage.writer import Writer
 _CAPACITY = 50_000
 
 
+def columns_from_json(columns: str) -> str:
+    """What selects columns, listed with commas, from the rows of a `json_each`."""
+    return ", ".join(f"json_extract(value, '$[{n}]')" for n in range(columns.count(",") + 1))
+
+
 class Database:
     """An open file: `put` and `execute` hand writes over, `read` reads. Usable from any thread.
 

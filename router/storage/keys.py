@@ -10,16 +10,14 @@ from dataclasses import dataclass, field
 import msgspec
 
 from router.storage.backlog import Row, Value
-from router.storage.database import Database
+from router.storage.database import Database, columns_from_json
 
 _COLUMNS = "id, organization, sha256, prefix, models, created_at, expires_at, revoked_at, priority"
 
 # An id or a hash that is there already stays as it is there.
 _WRITE_BACK = f"""
     INSERT OR IGNORE INTO keys ({_COLUMNS})
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-           json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
-           json_extract(value, '$[6]'), json_extract(value, '$[7]'), json_extract(value, '$[8]')
+    SELECT {columns_from_json(_COLUMNS)}
     FROM json_each(?) WHERE ? OR NOT EXISTS (SELECT 1 FROM keys)
     RETURNING id
 """  # noqa: S608

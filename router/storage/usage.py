@@ -7,15 +7,13 @@ from concurrent.futures import Future, wait
 from typing import NamedTuple
 
 from router.storage.backlog import Row
-from router.storage.database import Database
+from router.storage.database import Database, columns_from_json
 
 _COLUMNS = "organization, kind, period, period_start, period_end, used, open, reserved"
 
 _UPSERT = f"""
     INSERT INTO usage ({_COLUMNS})
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-           json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
-           json_extract(value, '$[6]'), json_extract(value, '$[7]')
+    SELECT {columns_from_json(_COLUMNS)}
     FROM json_each(?) WHERE true
     ON CONFLICT (organization, kind, period, period_start)
     DO UPDATE SET period_end = excluded.period_end, used = excluded.used, open = excluded.open,

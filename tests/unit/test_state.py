@@ -134,12 +134,18 @@ async def until_logged(logs: list[Any], event: str) -> None:
             await asyncio.sleep(0.005)
 
 
+async def started_without_a_lock(path: Path) -> State:
+    """A state whose lock was deleted since."""
+    state = State(settings(organization()), path)
+    await state.start(ignored)
+    path.with_name("router.db.lock").unlink()
+    return state
+
+
 async def test_a_file_whose_lock_is_deleted_has_one_daemon_still(path, monkeypatch):
     monkeypatch.setattr("router.state._CLAIM_S", 0.01)
     with capture_logs() as logs:
-        first = State(settings(organization()), path)
-        await first.start(ignored)
-        path.with_name("router.db.lock").unlink()
+        first = await started_without_a_lock(path)
         await until_logged(logs, "state_claimed_again")
     with pytest.raises(StorageError):
         State(settings(organization()), path)
@@ -149,9 +155,7 @@ async def test_a_file_whose_lock_is_deleted_has_one_daemon_still(path, monkeypat
 async def test_a_second_daemon_that_came_first_is_told_once(path, monkeypatch):
     monkeypatch.setattr("router.state._CLAIM_S", 0.01)
     with capture_logs() as logs:
-        first = State(settings(organization()), path)
-        await first.start(ignored)
-        path.with_name("router.db.lock").unlink()
+        first = await started_without_a_lock(path)
         second = State(settings(organization()), path)
         looks = counted(monkeypatch, Database, "renew_claim")
         async with asyncio.timeout(20):

@@ -230,15 +230,21 @@ async def test_what_is_used_before_the_disk_comes_back_is_written_at_the_close(
         assert on_disk(database) == (50, 0)
 
 
+async def with_full_backlog(database: Database, disk: Disk) -> SqliteLedger:
+    """A ledger whose three rows of another organization wait, and no more may."""
+    ledger = SqliteLedger(database, LIMITS)
+    await ledger.start(NOW)
+    disk.error = "database or disk is full"
+    spend(ledger, 1, "other")
+    ledger.flush(NOW)
+    return ledger
+
+
 async def test_a_full_backlog_keeps_what_it_could_not_take(tmp_path: Path) -> None:
     """Usage that found no place is handed over again later."""
     disk = Disk()
     with disk.open(tmp_path / "r.db", capacity=3) as database:
-        ledger = SqliteLedger(database, LIMITS)
-        await ledger.start(NOW)
-        disk.error = "database or disk is full"
-        spend(ledger, 1, "other")
-        ledger.flush(NOW)
+        ledger = await with_full_backlog(database, disk)
         spend(ledger, 10)
         ledger.flush(NOW)
         disk.error = None
@@ -378,11 +384,7 @@ async def test_a_start_tells_nothing_as_reserved(database: Database) -> None:
 async def test_what_found_no_place_is_told_later(tmp_path: Path) -> None:
     disk = Disk()
     with disk.open(tmp_path / "r.db", capacity=3) as database:
-        ledger = SqliteLedger(database, LIMITS)
-        await ledger.start(NOW)
-        disk.error = "database or disk is full"
-        spend(ledger, 1, "other")
-        ledger.flush(NOW)
+        ledger = await with_full_backlog(database, disk)
         assert isinstance(ledger.reserve("acme", 10, 90, NOW), Reservation)
         ledger.checkpoint()
         ledger.flush(NOW)

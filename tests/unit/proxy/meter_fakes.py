@@ -14,7 +14,7 @@ from router.model import Usage
 from router.openai.body import read_fields
 from router.openai.multipart import FormModel
 from router.openai.paths import BY_UPSTREAM, INFERENCE_PATHS
-from router.proxy import meter as meter_module
+from router.proxy import prompt_counts
 from router.proxy.admit import Wanted
 from router.proxy.meter import Meter, Metering
 from unit.fleet.fleet_fakes import HEALTHY, build, card, named, spec
@@ -45,7 +45,7 @@ class House:
             self.ledger, self.fleet, SimpleNamespace(pool=lambda _url: pool), lambda: self.now
         )
         self.answer_count: Callable[[], Awaitable[tuple[int, bytes]]] | None = None
-        monkeypatch.setattr(meter_module, "ask", self.ask)
+        monkeypatch.setattr(prompt_counts, "ask", self.ask)
 
     async def ask(self, _pool, head: bytes, body: bytes) -> tuple[int, bytes]:
         if self.answer_count is not None:
