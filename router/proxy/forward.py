@@ -148,7 +148,7 @@ class CallJourney:
             call.queued_s += monotonic() - before
             if self._is_late():
                 lease.release()
-                self._give_up(_timeout(call))
+                self._give_up(None if self._failed is not None else _timeout(call))
             else:
                 self._attempt(lease)
 

@@ -68,6 +68,33 @@ async def one_in_line() -> tuple[House, Lease, asyncio.Task[None]]:
     return house, lease, task
 
 
+async def test_who_waited_until_its_time_was_over_is_told_so_and_sent_to_nobody():
+    house, lease, task = await one_in_line()
+    house.call.started -= 301
+    lease.release()
+    with pytest.raises(GatewayTimeout):
+        await task
+    assert house.tried == []
+    house.assert_nothing_is_held()
+
+
+async def test_a_moved_call_whose_time_is_over_in_line_gets_the_last_answer_of_an_engine():
+    house = House(Pool(answers(500)), Pool())
+    house.max_queue = 1
+    b = ServiceSpec("b", "http://b", "yaml", ("m",), max_concurrency=1)
+    house.fleet.publish("yaml", [ServiceSpec("a", "http://a", "yaml", ("m",)), b])
+    lease = house.fleet.take("m", [house.fleet.services[0]])
+    task = asyncio.create_task(house.forward())
+    while not house.fleet.queued:
+        await asyncio.sleep(0)
+    house.call.started -= 301
+    lease.release()
+    await task
+    assert house.exchange.status == 500
+    assert house.tried == ["a"]
+    house.assert_nothing_is_held()
+
+
 async def test_who_waits_for_a_slot_at_a_shutdown_gets_none():
     house, lease, task = await one_in_line()
     house.forwarder.shut_down()
